@@ -1,0 +1,204 @@
+"""The configuration: typed, flat, and the only place where a default lives.
+
+A configuration is read from a YAML file (``--config``) and from ``--set section.key=value``; every
+key is checked, and an unknown one is refused with the nearest valid names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from odqa.errors import ConfigError, InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusConfig:
+    """How articles become passages (recorded in the index)."""
+
+    passage_chars: int = 500  # aimed at; sentences are never cut unless one alone is longer
+    overlap_chars: int = 0  # whole sentences repeated at the start of the next passage
+    repair_parentheses: bool = True  # "(, 1924년" -> "(1924년", "()" -> ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerConfig:
+    """Terms of the sparse index (recorded in the index)."""
+
+    name: str = "mecab"  # mecab | bigram | whitespace
+
+
+@dataclass(frozen=True, slots=True)
+class SparseConfig:
+    """BM25. k1, b and title_weight are burnt into the index when it is built."""
+
+    engine: str = "bm25s"  # bm25s | rank-bm25
+    k1: float = 0.9
+    b: float = 0.4
+    title_weight: int = 1  # how many times the title's terms count beside the passage's
+
+
+@dataclass(frozen=True, slots=True)
+class DenseConfig:
+    """The dense leg: the encoder (recorded in the index) and how FAISS stores its vectors."""
+
+    encoder: str = "static-ko"  # a bundled name, a Hugging Face id, or a folder
+    pooling: str = "auto"  # auto | cls | mean | last (transformers encoders)
+    question_prefix: str | None = None  # None: what the encoder's authors prescribe
+    passage_prefix: str | None = None
+    max_length: int = 512  # tokens
+    batch_tokens: int = 8192  # tokens in a batch, padding included
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    precision: str = "auto"  # auto | fp32 | bf16 | fp16
+    faiss: str = "flat"  # flat | fp16 | sq8: exact, half and a quarter of its memory
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalConfig:
+    """The first stage and how its legs are merged."""
+
+    retriever: str = "hybrid"  # sparse | dense | hybrid
+    depth: int = 100  # candidates each leg gives to the merge
+    merge: str = "weighted"  # weighted | rrf
+    sparse_weight: float = 0.5  # weighted merge: weight of sparse; dense has the rest
+    rrf_k: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RerankConfig:
+    """The second stage: a transformer encoder reorders the first candidates."""
+
+    encoder: str = "none"  # none | e5-small-ko | a Hugging Face id or folder
+    depth: int = 20  # candidates it sees
+    weight: float = 0.8  # its weight; the first stage's normalised score has the rest
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderConfig:
+    """The reader. Lengths are in tokens of its own tokenizer unless named otherwise."""
+
+    model: str = "reader-ko"  # a bundled name, a Hugging Face id, or a folder
+    passages: int = 10  # candidates read for one question
+    max_length: int = 384
+    stride: int = 128  # tokens two windows of a long passage share
+    max_question_length: int = 64
+    max_answer_chars: int = 60
+    n_best: int = 5  # readings kept of each passage
+    batch_tokens: int = 6144  # tokens in a batch, padding included
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class FusionConfig:
+    """Log-linear fusion: score = reader_weight * reader + retrieval_weight * retrieval."""
+
+    reader_weight: float = 1.0
+    retrieval_weight: float = 1.0
+    temperature: float = 1.0
+    no_answer_bias: float = 0.0  # score of "no answer" on the fused scale
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be set."""
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    sparse: SparseConfig = field(default_factory=SparseConfig)
+    dense: DenseConfig = field(default_factory=DenseConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    rerank: RerankConfig = field(default_factory=RerankConfig)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    seed: int = 13
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The defaults, then the YAML file, then ``section.key=value`` overrides.
+
+    Raises:
+        InputError: the file is missing, no YAML, or no mapping.
+        ConfigError: a key is unknown or a value has the wrong type.
+    """
+    config = Config()
+    if path is not None:
+        config = merge(config, _read_yaml(path), where=str(path))
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override}: write it as section.key=value")
+        value = text if text == "" else yaml.safe_load(text)
+        config = merge(config, _nest(key.strip(), value), where=f"--set {override}")
+    return config
+
+
+def merge(config: T, values: Mapping[str, Any], *, where: str, prefix: str = "") -> T:
+    """``config`` (a frozen dataclass) with ``values`` put over it, keys and types checked."""
+    hints = typing.get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        dotted = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(f"{where}: unknown key '{dotted}'{_nearest(str(key), hints, prefix)}")
+        current = getattr(config, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: '{dotted}' is a section; it needs keys under it")
+            changes[key] = merge(current, value, where=where, prefix=f"{dotted}.")
+        else:
+            changes[key] = _checked(value, hints[key], f"{where}: '{dotted}'")
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path=path) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"is not valid YAML: {error}", path=path) from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InputError("must hold sections with keys (a YAML mapping)", path=path)
+    return values
+
+
+def _nest(dotted: str, value: Any) -> dict[str, Any]:
+    head, _, rest = dotted.partition(".")
+    return {head: _nest(rest, value) if rest else value}
+
+
+def _nearest(key: str, names: Iterable[str], prefix: str) -> str:
+    names = list(names)
+    close = difflib.get_close_matches(key, names, n=3, cutoff=0.5) or sorted(names)
+    return "; the nearest valid names: " + ", ".join(f"{prefix}{name}" for name in close)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """``value`` if it has the type ``hint`` (an int will do for a float).
+
+    Raises:
+        ConfigError: it has not.
+    """
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    for kind in allowed:
+        if isinstance(kind, type) and type(value) is kind:
+            return value
+    names = " or ".join("null" if k is type(None) else k.__name__ for k in allowed)
+    raise ConfigError(f"{where}: expected {names}, got {value!r}")

@@ -1,0 +1,1 @@
+"""Readers of source formats, and the splitting of articles into passages."""

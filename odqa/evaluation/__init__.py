@@ -1,0 +1,1 @@
+"""How good a pipeline is on a data set, and where it loses."""

@@ -1,0 +1,1 @@
+"""The bundled models and how they are run."""

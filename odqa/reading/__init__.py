@@ -1,0 +1,1 @@
+"""From candidate passages to answer spans."""

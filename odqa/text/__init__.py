@@ -1,0 +1,1 @@
+"""Text: Unicode, sentences, morphemes, tokenizers, particles."""
