@@ -1,0 +1,122 @@
+"""Sentences of Korean prose, by rule.
+
+A sentence ends at a line break, and at a terminator before white space unless the terminator
+belongs to a number ("2023. 1. 5."), an initial ("J. K. 롤링"), an abbreviation, a list mark
+("가. ") or something quoted or in parentheses.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CANDIDATE = re.compile(
+    r"[.!?…。！？]+[\"'”’」』》〉)\]]*(?:\[\d{1,3}\])*(?=\s|$)"
+    r"|(?<=다)\.(?=[가-힣])"  # "했다.그는", the space forgotten
+)
+_PAIRS = {"(": ")", "[": "]", "“": "”", "‘": "’", "「": "」", "『": "』", "《": "》", "〈": "〉"}
+_CLOSERS = {close: opening for opening, close in _PAIRS.items()}
+_BRACKET = re.compile("[" + re.escape("".join(_PAIRS) + "".join(_CLOSERS) + '"') + "]")
+_LONGEST_PROTECTED = 200  # characters; a longer pair is more likely a slip or a whole speech
+_LINE = re.compile(r"[^\n]+")
+_WORD_BEFORE = re.compile(r"\S*$")
+_QUOTING = re.compile(r"\s+(?:이?라[고는며]|이?란|하[고며는]|했|하였|는|고)(?=[\s가-힣])")
+_FINAL_SYLLABLES = frozenset("다요까죠라네야자지오니냐나군걸데어아해봐줘음임함됨")
+# fmt: off
+_ABBREVIATIONS = frozenset({
+    "al", "approx", "assn", "bros", "ca", "capt", "cf", "co", "col", "corp", "dept", "dr", "ed",
+    "eds", "etc", "feat", "fig", "ft", "gen", "inc", "jr", "ltd", "mr", "mrs", "ms", "mt", "no",
+    "op", "p", "pp", "prof", "rev", "sgt", "sr", "st", "univ", "vol", "vs",
+})
+# fmt: on
+
+
+def split_sentences(text: str) -> list[tuple[int, int]]:
+    """Half-open character spans of the sentences of ``text``, in order, without the white space
+    around them; together they cover every character that is not white space."""
+    spans: list[tuple[int, int]] = []
+    for line in _LINE.finditer(text):
+        begin = line.start()
+        for end in _ends(line.group()):
+            _append_trimmed(spans, text, begin, line.start() + end)
+            begin = line.start() + end
+        _append_trimmed(spans, text, begin, line.end())
+    return spans
+
+
+def _append_trimmed(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    stretch = text[start:end]
+    stripped = stretch.strip()
+    if stripped:
+        start += len(stretch) - len(stretch.lstrip())
+        spans.append((start, start + len(stripped)))
+
+
+def _ends(line: str) -> list[int]:
+    """Offsets just behind each sentence of one line."""
+    protected: list[tuple[int, int]] | None = None
+    ends: list[int] = []
+    begin = 0
+    for match in _CANDIDATE.finditer(line):
+        if not _is_end(line, match, begin):
+            continue
+        if protected is None:
+            protected = _bracketed(line)
+        if any(start < match.end() <= end for start, end in protected):
+            continue
+        ends.append(match.end())
+        begin = match.end()
+    return ends
+
+
+def _is_end(line: str, match: re.Match[str], begin: int) -> bool:
+    mark = match.group()
+    before = line[match.start() - 1] if match.start() > begin else ""
+    if not before or before.isspace():
+        return False
+    closed = mark[-1] not in ".!?…。！？"
+    if closed and _QUOTING.match(line, match.end()):
+        return False  # “간다.” 라고 말했다
+    if mark[0] in "。！？":
+        return True
+    if mark[0] != "." or mark.startswith(".."):
+        return closed or before in _FINAL_SYLLABLES or (mark[0] == "?" and before == "가")
+    return not _is_abbreviation(line[begin : match.start()])
+
+
+def _is_abbreviation(before: str) -> bool:
+    """Does the full stop behind ``before`` (the sentence so far) belong to its last word?"""
+    found = _WORD_BEFORE.search(before)
+    word = found.group().lstrip("\"'“‘([「『《〈") if found else ""
+    if not word or word[-1].isdigit():
+        return True  # an ordinal or a date; prose hardly ends in a bare number
+    if len(word) == 1 and len(before.strip()) == 1:
+        return True  # "가. ", "A. "
+    last = word.rpartition(".")[2]
+    if not last.isascii() or not last.isalpha():
+        return False
+    return len(last) == 1 or "." in word or last.lower() in _ABBREVIATIONS
+
+
+def _bracketed(line: str) -> list[tuple[int, int]]:
+    """(offset of the opening, offset of the closing) of each pair that is not too long."""
+    pairs: list[tuple[int, int]] = []
+    open_at: list[tuple[str, int]] = []
+    for match in _BRACKET.finditer(line):
+        character, at = match.group(), match.start()
+        if character == '"':
+            opening = '"'
+            if '"' not in (kind for kind, _ in open_at):
+                open_at.append((character, at))
+                continue
+        elif character in _PAIRS:
+            open_at.append((character, at))
+            continue
+        else:
+            opening = _CLOSERS[character]
+        depth = next((i for i in reversed(range(len(open_at))) if open_at[i][0] == opening), None)
+        if depth is None:
+            continue
+        if at - open_at[depth][1] <= _LONGEST_PROTECTED:
+            pairs.append((open_at[depth][1], at))
+        del open_at[depth:]
+    return pairs
