@@ -1,0 +1,88 @@
+"""What every retriever shares: the best k rows of an array of scores, in one fixed order.
+
+The order is by score, best first; equal scores are ordered by passage id, compared as a string. It
+does not depend on the order in which a corpus was read or on how many questions are asked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from odqa.errors import UsageError
+from odqa.types import Candidate, Passage
+
+Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+
+class PassageLookup(Protocol):
+    """What a retriever needs of the passage store; a row is a passage's place in the index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Passage: ...
+
+    def passage_ids(self, rows: Sequence[int]) -> Sequence[str]: ...
+
+
+def check_k(k: int) -> None:
+    """Refuse a number of candidates that means nothing.
+
+    Raises:
+        UsageError: ``k`` is below 1.
+    """
+    if k < 1:
+        raise UsageError(f"the number of passages must be 1 or more, got {k}")
+
+
+def rows_reaching_kth(scores: Scores, k: int, *, hint: Rows | None = None) -> Rows:
+    """All rows whose score is above zero and at least the k-th best (so ties with it too).
+
+    Args:
+        scores: (n_passages,) scores of one question.
+        k: how many are wanted; fewer rows come back where fewer are above zero.
+        hint: at least k distinct rows that are likely good. The k-th best among them cannot be
+            better than the k-th best of all, so it cuts the search to one comparison a row in place
+            of a partition of the whole array.
+    """
+    floor = scores[:0].dtype.type(0)
+    if hint is not None and len(hint) >= k:
+        floor = np.partition(scores[hint], -k)[-k]
+    rows = np.flatnonzero(scores >= floor) if floor > 0 else np.flatnonzero(scores > 0)
+    if len(rows) > k:
+        reached = scores[rows]
+        rows = rows[reached >= np.partition(reached, -k)[-k]]
+    return rows
+
+
+def best_first(rows: Rows, scores: Scores, k: int, store: PassageLookup) -> list[tuple[int, float]]:
+    """At most k pairs (row, score), by score, then passage id; ``scores[i]`` is of ``rows[i]``."""
+    listed = [int(row) for row in rows]
+    ids = store.passage_ids(listed)
+    order = sorted(range(len(listed)), key=lambda i: (-scores[i], ids[i]))
+    return [(listed[i], float(scores[i])) for i in order[:k]]
+
+
+def as_candidates(
+    ranked: Iterable[tuple[int, float]], store: PassageLookup, source: str
+) -> list[Candidate]:
+    """Candidates with ranks from 0 for rows that stand in order already."""
+    return [
+        Candidate(passage=store[row], score=score, rank=rank, source=source)
+        for rank, (row, score) in enumerate(ranked)
+    ]
+
+
+def rerank_candidates(
+    scored: Iterable[tuple[Candidate, float]], source: str, k: int | None = None
+) -> list[Candidate]:
+    """The passages of ``scored`` with their new scores, ordered anew and cut at k."""
+    ordered = sorted(scored, key=lambda pair: (-pair[1], pair[0].passage.passage_id))[:k]
+    return [
+        Candidate(passage=candidate.passage, score=score, rank=rank, source=source)
+        for rank, (candidate, score) in enumerate(ordered)
+    ]
