@@ -1,0 +1,444 @@
+"""A whole evaluation over a small world in which every stage loses exactly one question."""
+
+import json
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odqa.config import FusionConfig
+from odqa.errors import InputError, UsageError
+from odqa.evaluation.compare import compare_runs
+from odqa.evaluation.judgements import RetrievalSet
+from odqa.evaluation.losses import STAGES, differs_by_boundary, differs_by_particle, stage_of_loss
+from odqa.evaluation.output import summary_rows, write_evaluation
+from odqa.evaluation.run import (
+    Evaluation,
+    evaluate_open,
+    evaluate_reading,
+    evaluate_retrieval,
+)
+from odqa.evaluation.scoring import ANSWER_METRICS, RANKING_METRICS, score_answer
+from odqa.fusion import LogLinearFusion
+from odqa.pipeline import Pipeline
+from odqa.types import Candidate, Example, Passage, Reading
+
+PASSAGES = {
+    passage_id: Passage(passage_id, passage_id[0], "제목", text, 0, len(text))
+    for passage_id, text in {
+        "a#0": "훈민정음은 세종이 만들었다.",
+        "a#1": "세종은 조선의 임금이다.",
+        "b#0": "그는 미국의 대통령인 링컨이다.",
+        "c#0": "거북선은 이순신 장군이 만들었다.",
+        "d#0": "측우기는 장영실이 만들었다.",
+    }.items()
+}
+
+# question id -> (gold answers, what the first stage finds, readings (passage, text, score))
+WORLD: dict[str, tuple[list[str], list[str], list[tuple[str, str, float]]]] = {
+    "right": (["세종"], ["a#0", "a#1"], [("a#0", "세종", 9.0), ("a#1", "임금", 2.0)]),
+    "retrieval": (["이순신"], ["a#0", "a#1"], [("a#0", "세종", 9.0)]),
+    "rerank": (["장영실"], ["a#0", "d#0", "b#0"], [("a#0", "세종", 9.0)]),
+    "particle": (["대통령"], ["b#0"], [("b#0", "대통령인", 9.0), ("b#0", "링컨", 1.0)]),
+    "boundary": (["이순신"], ["c#0"], [("c#0", "이순신 장군", 9.0)]),
+    "fusion": (["링컨"], ["b#0"], [("b#0", "미국", 9.0), ("b#0", "링컨", 8.0)]),
+    "reader": (["임금"], ["a#1", "a#0"], [("a#1", "조선", 9.0)]),
+    "abstention": (["장영실"], ["d#0"], [("d#0", "장영실", -5.0)]),
+    "unanswerable": ([], ["a#0"], [("a#0", "세종", 9.0)]),
+    "none": ([], ["a#0"], [("a#0", "세종", -5.0)]),
+}
+
+
+class TableRetriever:
+    """What the table says a question finds."""
+
+    def retrieve(self, questions: Sequence[str], *, k: int) -> list[list[Candidate]]:
+        return [
+            [
+                Candidate(PASSAGES[passage_id], 10.0 - rank, rank, "sparse")
+                for rank, passage_id in enumerate(WORLD[question][1][:k])
+            ]
+            for question in questions
+        ]
+
+
+class LastFirst:
+    """A second stage that turns everything round."""
+
+    def rerank(
+        self, questions: Sequence[str], candidates: Sequence[Sequence[Candidate]]
+    ) -> list[list[Candidate]]:
+        return [
+            [
+                Candidate(candidate.passage, -float(rank), rank, "rerank")
+                for rank, candidate in enumerate(reversed(of_question))
+            ]
+            for of_question in candidates
+        ]
+
+
+class TableReader:
+    """What the table says a question's passages hold, where they are among the candidates."""
+
+    def read(
+        self, questions: Sequence[str], candidates: Sequence[Sequence[Candidate]], *, k: int
+    ) -> list[list[Reading]]:
+        return [
+            [
+                Reading(candidate, text, score, start, start + len(text))
+                for passage_id, text, score in WORLD[question][2]
+                for candidate in of_question
+                if candidate.passage.passage_id == passage_id
+                and (start := candidate.passage.text.index(text)) >= 0
+            ][:k]
+            for question, of_question in zip(questions, candidates, strict=True)
+        ]
+
+
+def examples(*names: str) -> list[Example]:
+    """The questions of the world; the gold passage is the first that holds an answer."""
+    found = []
+    for name in names or WORLD:
+        golds = WORLD[name][0]
+        gold = next((p for p in PASSAGES.values() if any(g in p.text for g in golds)), None)
+        found.append(Example(name, name, tuple(golds), gold))
+    return found
+
+
+def pipeline(*, n_passages: int = 3, rerank: bool = False) -> Pipeline:
+    return Pipeline(
+        TableRetriever(),
+        TableReader(),
+        LogLinearFusion(FusionConfig(retrieval_weight=0.0)),
+        n_passages=n_passages,
+        reranker=LastFirst() if rerank else None,
+        rerank_depth=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    return evaluate_open(pipeline(), examples())
+
+
+def by_id(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    return {record["id"]: record for record in evaluation.records}
+
+
+def test_every_stage_loses_its_question(evaluation: Evaluation) -> None:
+    stages = {name: record["stage"] for name, record in by_id(evaluation).items()}
+    # Without a second stage nothing can be lost there: the passage is read, but not its answer.
+    expected = {name: name for name in WORLD} | {"right": None, "none": None, "rerank": "reader"}
+    assert stages == expected
+
+
+def test_losses_and_exact_match_add_up(evaluation: Evaluation) -> None:
+    figures = evaluation.metrics
+    assert figures["n"] == 10
+    assert figures["exact_match"] == pytest.approx(100 * 2 / 10)  # "right" and "none"
+    assert figures["lost"]["reader"] == {"n": 2, "exact_match": pytest.approx(100 * 2 / 10)}
+    lost = sum(entry["exact_match"] for entry in figures["lost"].values())
+    assert figures["exact_match"] + lost == pytest.approx(100)
+
+
+def test_f1_of_the_world(evaluation: Evaluation) -> None:
+    particle = 2 * (3 / 4) * 1 / (3 / 4 + 1)  # 대통령인 / 대통령
+    boundary = 2 * (3 / 5) * 1 / (3 / 5 + 1)  # 이순신 장군 / 이순신
+    assert evaluation.metrics["f1"] == pytest.approx(100 * (2 + particle + boundary) / 10)
+    answerable = evaluation.metrics["answerable"]
+    assert answerable["exact_match"] == pytest.approx(100 * 1 / 8)
+    assert evaluation.metrics["unanswerable"]["exact_match"] == pytest.approx(100 * 1 / 2)
+
+
+def test_abstaining_needs_questions_without_answer(evaluation: Evaluation) -> None:
+    assert evaluation.predictions["abstention"] == ""
+    assert evaluation.predictions["none"] == ""
+    answerable = evaluate_open(pipeline(), examples("right", "abstention"))
+    assert answerable.predictions == {"right": "세종", "abstention": "장영실"}
+    assert answerable.metrics["exact_match"] == 100
+    assert answerable.metrics["no_answer"] is None
+
+
+def test_no_answer_statistics(evaluation: Evaluation) -> None:
+    found = evaluation.metrics["no_answer"]
+    assert (found["n"], found["n_abstained"]) == (2, 2)
+    assert (found["precision"], found["recall"]) == (1 / 2, 1 / 2)
+    # "none" ties with "abstention" and stands above 7; "unanswerable" is one of the surest.
+    assert 0.4 < found["auroc"] < 0.9
+
+
+def test_answer_recall(evaluation: Evaluation) -> None:
+    # At 1: right, particle, boundary, fusion, reader, abstention of 8; at 2 rerank's as well.
+    assert evaluation.metrics["answer_recall"] == {
+        "answer_recall@1": pytest.approx(6 / 8),
+        "answer_recall@3": pytest.approx(7 / 8),
+    }
+    first = evaluation.metrics["first_stage_answer_recall"]
+    assert first["answer_recall@100"] == pytest.approx(7 / 8)
+
+
+def test_a_reranker_can_lose_a_question() -> None:
+    found = evaluate_open(pipeline(n_passages=2, rerank=True), examples("rerank", "right"))
+    assert by_id(found)["rerank"]["stage"] == "reader"  # still read: d#0 is the middle one
+    found = evaluate_open(pipeline(n_passages=1, rerank=True), examples("rerank", "fusion"))
+    assert by_id(found)["rerank"]["stage"] == "retrieval"  # nor was it the first stage's first
+    found = evaluate_open(pipeline(n_passages=1, rerank=True), examples("reader"))
+    assert by_id(found)["reader"]["stage"] == "rerank"  # a#1 was first, then came last
+
+
+def test_calibration_and_risk(evaluation: Evaluation) -> None:
+    figures = evaluation.metrics
+    assert sum(b["n"] for b in figures["calibration"]["bins"]) == 10
+    assert 0 < figures["calibration"]["brier"] < 1
+    # "right" and "abstention" have the right answer first, whether it was given or not.
+    assert figures["risk_coverage"]["points"][-1] == [1.0, pytest.approx(8 / 10)]
+
+
+def test_record_holds_every_stage(evaluation: Evaluation) -> None:
+    record = by_id(evaluation)["fusion"]
+    assert record["answers"] == ["링컨"]
+    assert (record["right_reading_rank"], record["right_answer_rank"]) == (2, 2)
+    (candidate,) = record["candidates"]
+    assert (candidate["passage_id"], candidate["rank"], candidate["holds_answer"]) == (
+        "b#0",
+        1,
+        True,
+    )
+    first = record["predicted"][0]
+    assert (first["text"], first["before"], first["passage_id"]) == ("미국", "그는 ", "b#0")
+    assert record["seconds"] > 0
+
+
+def test_batches_change_nothing() -> None:
+    many = [
+        Example(f"{name}-{i}", name, tuple(WORLD[name][0])) for i in range(12) for name in WORLD
+    ]
+    seen: list[tuple[str, int, int | None]] = []
+    found = evaluate_open(pipeline(), many, batch_size=7, progress=lambda *said: seen.append(said))
+    assert [record["id"] for record in found.records] == [example.question_id for example in many]
+    assert found.metrics["exact_match"] == pytest.approx(100 * 2 / 10)
+    assert found.metrics["latency"]["n"] == 50
+    assert seen[-1] == ("answering", 120, 120)
+    assert len(seen) == 51 + -(-(120 - 51) // 7)
+
+
+def test_reading_task_needs_nothing_but_a_reader() -> None:
+    names = ("right", "particle", "fusion", "boundary", "abstention", "unanswerable")
+    found = evaluate_reading(TableReader(), examples(*names))
+    assert found.metrics["n"] == 5
+    assert found.metrics["n_left_out"] == 1  # neither an answer nor a passage
+    assert found.metrics["exact_match"] == pytest.approx(100 * 2 / 5)
+    stages = {name: record["stage"] for name, record in by_id(found).items()}
+    assert stages == {
+        "right": None,
+        "particle": "particle",
+        "fusion": "fusion",
+        "boundary": "boundary",
+        "abstention": None,  # no question here is without an answer: the best reading is given
+    }
+    assert found.metrics["questions_per_second"] > 0
+
+
+def test_reading_task_with_unanswerable_passages() -> None:
+    unanswerable = Example("none", "none", (), PASSAGES["a#0"], metadata={"question_type": 3})
+    found = evaluate_reading(TableReader(), [*examples("right"), unanswerable])
+    assert found.predictions == {"right": "세종", "none": ""}
+    assert found.metrics["no_answer"]["auroc"] == 1.0
+    assert found.metrics["by_question_type"]["3"]["klue_rouge_w"] == 100
+
+
+def test_reading_task_without_gold_passages() -> None:
+    with pytest.raises(UsageError, match="question 'x' has none"):
+        evaluate_reading(TableReader(), [Example("x", "right", ("세종",))])
+
+
+def test_no_question() -> None:
+    with pytest.raises(UsageError, match="no question"):
+        evaluate_open(pipeline(), [])
+    with pytest.raises(UsageError, match="no question"):
+        evaluate_reading(TableReader(), [Example("x", "none", ())])
+
+
+def judged() -> RetrievalSet:
+    return RetrievalSet(
+        {"q1": "right", "q2": "rerank", "q3": "retrieval"},
+        {"q1": {"a#1": 1}, "q2": {"d#0": 1, "x#0": 1}, "q3": {"c#0": 1}},
+    )
+
+
+def test_retrieval_by_passage() -> None:
+    found = evaluate_retrieval(TableRetriever(), judged(), level="passage", tag="t")
+    assert found.metrics["mrr@10"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    assert found.metrics["recall@100"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert found.metrics["hit@10"] == pytest.approx(2 / 3)
+    assert found.metrics["hit@1"] == 0.0
+    assert found.run[0] == "q1 Q0 a#0 1 10 t"
+    assert len(found.run) == 2 + 3 + 2
+    assert [record["stage"] for record in found.records] == [None, None, "retrieval"]
+    assert found.records[0]["first_relevant_rank"] == 2
+
+
+def test_retrieval_by_article_and_reranked() -> None:
+    found = evaluate_retrieval(TableRetriever(), judged(), level="article")
+    assert found.metrics["hit@1"] == pytest.approx(1 / 3)  # a#0 stands for a
+    turned = evaluate_retrieval(TableRetriever(), judged(), reranker=LastFirst())
+    assert turned.metrics["mrr@10"] == pytest.approx((1 / 1 + 1 / 2 + 0) / 3)
+
+
+def test_retrieval_answer_recall_where_answers_are_known() -> None:
+    both = RetrievalSet({"q": "right"}, {"q": {"c#0": 1}}, {"q": ["임금"]})
+    found = evaluate_retrieval(TableRetriever(), both)
+    assert (found.metrics["hit@3"], found.metrics["answer_recall@1"]) == (0, 0)
+    assert found.metrics["answer_recall@3"] == 1
+
+
+def test_score_answer_of_unanswerable_questions() -> None:
+    assert set(score_answer("", []).values()) == {0.0, 1.0}
+    assert score_answer("", [])["f1"] == 1.0
+    assert score_answer("세종", [])["f1"] == 0.0
+    assert score_answer("세종", [])["syllable_distance"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "particle", "boundary"),
+    [
+        ("대통령인", "대통령", True, True),
+        ("대통령", "대통령인", True, True),
+        ("학교에서는", "학교", True, True),
+        ("대통령제", "대통령", False, True),
+        ("세종대왕", "세종", False, True),
+        ("제2차 세계 대전", "2차 세계대전", False, True),
+        ("1945년", "19", False, False),
+        ("이순신", "세종", False, False),
+        ("", "세종", False, False),
+        ("세종", "세종", False, True),
+    ],
+)
+def test_near_misses(prediction: str, gold: str, particle: bool, boundary: bool) -> None:
+    assert differs_by_particle(prediction, gold) is particle
+    assert differs_by_boundary(prediction, gold) is boundary
+
+
+def test_retrieval_comes_before_boundary() -> None:
+    """세종 is a part of 세종대왕, but no candidate could have given the whole."""
+    stage = stage_of_loss(
+        ["세종대왕"], "세종", "세종", candidates=["세종은"], retrieved=["세종은"], readings=["세종"]
+    )
+    assert stage == "retrieval"
+
+
+# Files and comparison -------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Everything in a page that a browser would fetch, and how its elements nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_files_of_an_open_run(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_evaluation(evaluation, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"metrics.json", "records.jsonl", "report.html", "predictions.json"}
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert figures["exact_match"] == evaluation.metrics["exact_match"]
+    lines = (tmp_path / "run" / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == list(WORLD)
+    predictions = json.loads((tmp_path / "run" / "predictions.json").read_text(encoding="utf-8"))
+    assert predictions == evaluation.predictions
+    assert len(predictions) == 10
+
+
+@pytest.mark.parametrize("task", ["open", "reading", "retrieval"])
+def test_report_is_one_sound_page(task: str, tmp_path: Path) -> None:
+    nasty = Example("<i>", "right", ("<script>alert(1)</script>",), PASSAGES["a#0"])
+    found = {
+        "open": lambda: evaluate_open(pipeline(), [nasty, *examples()]),
+        "reading": lambda: evaluate_reading(TableReader(), [nasty, *examples("particle")]),
+        "retrieval": lambda: evaluate_retrieval(TableRetriever(), judged()),
+    }[task]()
+    write_evaluation(found, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    links = Links()
+    links.feed(page)
+    assert links.open == []
+    assert links.fetched == []
+    assert not re.search(r"https?://|<script|@import|url\(", page)
+    assert page.count("<svg") == {"open": 4, "reading": 2, "retrieval": 1}[task]
+    assert (tmp_path / "run.trec").exists() is (task == "retrieval")
+
+
+def test_compare(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_evaluation(evaluation, tmp_path)
+    better = evaluate_open(pipeline(), examples())
+    for record in better.records:
+        if record["id"] in ("particle", "boundary", "reader"):
+            record["scores"]["exact_match"] = 1.0
+        if record["id"] == "right":
+            record["scores"]["exact_match"] = 0.0
+    found = compare_runs(better, tmp_path, seed=1)
+    assert found["exact_match"]["ours"] == pytest.approx(40)
+    assert found["exact_match"]["earlier"] == pytest.approx(20)
+    assert found["exact_match"]["difference"] == pytest.approx(20)
+    assert found["exact_match"]["low"] < 20 < found["exact_match"]["high"]
+    assert found["f1"]["difference"] == pytest.approx(0)
+    assert found["mcnemar"]["p_value"] == pytest.approx(2 * (1 + 4) / 2**4)
+    assert (found["gained"], found["lost"]) == (["particle", "boundary", "reader"], ["right"])
+    write_evaluation(better, tmp_path / "new", comparison=found)
+    page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    assert "Against the earlier run" in page
+    figures = json.loads((tmp_path / "new" / "metrics.json").read_text(encoding="utf-8"))
+    assert figures["comparison"]["mcnemar"]["only_ours"] == 3
+    rows = dict(summary_rows(better, found))
+    assert rows["McNemar"].startswith("3 : 1")
+    assert rows["questions"] == "10"
+
+
+def test_only_like_can_be_compared(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_evaluation(evaluation, tmp_path)
+    with pytest.raises(UsageError, match="its task is 'open'"):
+        compare_runs(evaluate_reading(TableReader(), examples("right")), tmp_path, seed=1)
+    with pytest.raises(UsageError, match="10 questions, this run 1, and 1 are in both"):
+        compare_runs(evaluate_open(pipeline(), examples("right")), tmp_path, seed=1)
+
+
+def test_comparing_with_what_is_no_run(evaluation: Evaluation, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics\.json: no such file"):
+        compare_runs(evaluation, tmp_path, seed=1)
+    write_evaluation(evaluation, tmp_path)
+    (tmp_path / "records.jsonl").write_text('{"id": "right"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"records\.jsonl:1: is no record"):
+        compare_runs(evaluation, tmp_path, seed=1)
+    (tmp_path / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="not valid JSON"):
+        compare_runs(evaluation, tmp_path, seed=1)
+
+
+def test_output_place_that_is_a_file(evaluation: Evaluation, tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_evaluation(evaluation, place)
+
+
+def test_docs_name_every_metric_and_stage() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for name in (*ANSWER_METRICS, *STAGES, *(f"{name}@k" for name in RANKING_METRICS)):
+        assert f"`{name}`" in page
