@@ -1,0 +1,114 @@
+"""The documentation says what the code does."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from odqa.cli.main import make_parser
+from odqa.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("indexes/*.md")])
+READMES = (ROOT / "README.md", ROOT / "README.ko.md")
+
+
+def writer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli.md", "configuration.md"])
+def test_written_pages_are_up_to_date(name: str) -> None:
+    page = writer().PAGES[name]()
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page, "run: make docs"
+
+
+def test_every_key_has_a_meaning() -> None:
+    assert not [row for row in writer().configuration_page().splitlines() if row.endswith("|  |")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        text = ((page.parent / target) if target else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert anchor in {
+            re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings
+        }
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_commands_can_be_parsed(page: Path) -> None:
+    commands = shell_commands(page)
+    assert len(commands) > 10
+    for words in commands:
+        if words[0] != "train" and "--help" not in words:
+            make_parser().parse_args(words)  # SystemExit where an option is unknown
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_the_extras_are_those_there_are(page: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(table) == set(project["optional-dependencies"])
+
+
+def test_both_readmes_show_the_same_commands() -> None:
+    english, korean = (shell_commands(page) for page in READMES)
+    assert english == korean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_the_python_example_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("odqa.reading.extractive")
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, page.name, "exec"), {})
+    best, *_ = capsys.readouterr().out.splitlines()
+    assert "세종" in best
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda path: path.name)
+def test_example_configurations_are_valid(path: Path) -> None:
+    load_config(path)
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_requirements_are_bounded() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in (r for group in groups for r in group):
+        if not requirement.startswith("odqa["):
+            assert ">=" in requirement, requirement
+            assert "<" in requirement, requirement
+
+
+def shell_commands(page: Path) -> list[list[str]]:
+    """The arguments of every ``odqa`` command in the shell blocks of a page."""
+    import shlex
+
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("odqa ")]
