@@ -43,9 +43,9 @@ class SparseConfig:
     """BM25. k1, b and title_weight are burnt into the index when it is built."""
 
     engine: str = "bm25s"  # bm25s | rank-bm25
-    k1: float = 0.9
-    b: float = 0.4
-    title_weight: int = 1  # how many times the title's terms count beside the passage's
+    k1: float = 1.6  # how slowly a term's further occurrences saturate
+    b: float = 0.4  # how much long passages are held back, 0 to 1
+    title_weight: int = 3  # how many times the title's terms count beside the passage's
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DenseConfig:
     encoder: str = "static-ko"  # a bundled name, a Hugging Face id, or a folder
     pooling: str = "auto"  # auto | cls | mean | last (transformers encoders)
     question_prefix: str | None = None  # None: what the encoder's authors prescribe
-    passage_prefix: str | None = None
+    passage_prefix: str | None = None  # likewise
     max_length: int = 512  # tokens
     batch_tokens: int = 8192  # tokens in a batch, padding included
     device: str = "auto"  # auto | cpu | cuda | cuda:N
@@ -71,7 +71,7 @@ class RetrievalConfig:
     depth: int = 100  # candidates each leg gives to the merge
     merge: str = "weighted"  # weighted | rrf
     sparse_weight: float = 0.5  # weighted merge: weight of sparse; dense has the rest
-    rrf_k: int = 60
+    rrf_k: int = 60  # reciprocal rank fusion: score = 1 / (rrf_k + rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +89,23 @@ class ReaderConfig:
 
     model: str = "reader-ko"  # a bundled name, a Hugging Face id, or a folder
     passages: int = 10  # candidates read for one question
-    max_length: int = 384
+    max_length: int = 384  # of a window: question and a stretch of the passage
     stride: int = 128  # tokens two windows of a long passage share
-    max_question_length: int = 64
-    max_answer_chars: int = 60
+    max_question_length: int = 64  # a longer question is cut
+    max_answer_chars: int = 60  # a longer span is no answer
     n_best: int = 5  # readings kept of each passage
     batch_tokens: int = 6144  # tokens in a batch, padding included
-    device: str = "auto"
-    precision: str = "auto"
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    precision: str = "auto"  # auto | fp32 | bf16 | fp16
 
 
 @dataclass(frozen=True, slots=True)
 class FusionConfig:
     """Log-linear fusion: score = reader_weight * reader + retrieval_weight * retrieval."""
 
-    reader_weight: float = 1.0
-    retrieval_weight: float = 1.0
-    temperature: float = 1.0
+    reader_weight: float = 1.0  # of the reader's score
+    retrieval_weight: float = 1.0  # of the retrieval score, standardised over the candidates
+    temperature: float = 1.0  # above 1: less sure probabilities
     no_answer_bias: float = 0.0  # score of "no answer" on the fused scale
 
 
@@ -133,12 +133,24 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
     """
     config = Config()
     if path is not None:
-        config = merge(config, _read_yaml(path), where=str(path))
+        config = merge(config, read_yaml(path), where=str(path))
+    return set_values(config, overrides)
+
+
+def set_values(config: T, overrides: Iterable[str]) -> T:
+    """``config`` with ``section.key=value`` strings put over it.
+
+    Raises:
+        ConfigError: a string has no "=", a key is unknown, or a value has the wrong type.
+    """
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ConfigError(f"--set {override}: write it as section.key=value")
-        value = text if text == "" else yaml.safe_load(text)
+        try:
+            value = text if text == "" else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not valid YAML") from error
         config = merge(config, _nest(key.strip(), value), where=f"--set {override}")
     return config
 
@@ -161,7 +173,12 @@ def merge(config: T, values: Mapping[str, Any], *, where: str, prefix: str = "")
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        InputError: the file is missing, no YAML, or no mapping.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

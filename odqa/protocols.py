@@ -51,6 +51,30 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class TermEncoder(Encoder, Protocol):
+    """An encoder over index terms: what has been tokenised for the sparse leg is not again."""
+
+    @property
+    def terms_fingerprint(self) -> str:
+        """The tokenizer of its terms."""
+        ...
+
+    @property
+    def title_weight(self) -> int:
+        """How often a passage's title counts among its terms."""
+        ...
+
+    def encode_numbered(
+        self,
+        vocabulary: Sequence[str],
+        ids: npt.NDArray[np.int32],
+        counts: npt.NDArray[np.int32],
+    ) -> Vectors:
+        """As ``encode_passages``; the first ``counts[0]`` of ``ids`` are the first passage's."""
+        ...
+
+
+@runtime_checkable
 class Retriever(Protocol):
     """Questions to passages: at most k for each question, best first, ties by passage id."""
 

@@ -1,0 +1,27 @@
+"""Configuration to components, a corpus to an index, and an index to a pipeline."""
+
+from odqa.build.components import (
+    create_encoder,
+    create_fusion,
+    create_reader,
+    create_reranker,
+    create_tokenizer,
+    open_pipeline,
+    open_retriever,
+)
+from odqa.build.indexing import Progress, build_index
+from odqa.build.planning import BuildPlan, plan_build
+
+__all__ = [
+    "BuildPlan",
+    "Progress",
+    "build_index",
+    "create_encoder",
+    "create_fusion",
+    "create_reader",
+    "create_reranker",
+    "create_tokenizer",
+    "open_pipeline",
+    "open_retriever",
+    "plan_build",
+]

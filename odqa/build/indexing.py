@@ -1,0 +1,388 @@
+"""Building an index: documents, shards, passages, the sparse leg, the dense leg, the manifest.
+
+Every stage ends in a rename, and what has been renamed is never written again. So a build that was
+killed, at any moment, goes on with the stage, the shard or the block of vectors it was at, and ends
+in the same bytes as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from odqa import __version__
+from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
+from odqa.build.recipe import (
+    SHARDS,
+    SHARDS_DONE,
+    SourceChangedError,
+    existing_index,
+    prepare,
+    refuse_to_replace_what_is_no_index,
+    source_changed,
+    source_state,
+    start_anew,
+)
+from odqa.build.shards import (
+    ShardJob,
+    read_passages,
+    read_terms,
+    read_vocabulary,
+    shard_digest,
+    shard_jobs,
+)
+from odqa.build.workers import ShardSettings, make_shards
+from odqa.config import Config, CorpusConfig, SparseConfig
+from odqa.corpus import corpus_name, read_documents
+from odqa.corpus.sources import KOWIKI, SAMPLE
+from odqa.errors import ConfigError, InputError
+from odqa.protocols import Encoder, TermEncoder, Tokenizer, Vectors
+from odqa.store import (
+    FORMAT,
+    MANIFEST_NAME,
+    RECIPE_NAME,
+    Manifest,
+    PassageStore,
+    PassageWriter,
+    WorkDirectory,
+    remove,
+    write_json,
+    write_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the stage, how much of it is done, and how much there is, if that is known."""
+
+VECTOR_BLOCK = 4_096  # passages encoded at once; a whole number of blocks survives a kill
+CHECKPOINT_SECONDS = 2.0
+_VECTORS, _VECTORS_DONE = "vectors.npy", "vectors.json"
+
+
+def build_index(
+    source: Path | str,
+    *,
+    name: str | None = None,
+    indexes_dir: Path | str,
+    config: Config,
+    resume: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Build an index and publish it as ``indexes_dir/name``; returns that path.
+
+    More than some thousand articles are split and tokenised by several processes: a script that
+    calls this needs the usual ``if __name__ == "__main__":`` around its doings.
+
+    Args:
+        source: a corpus as ``odqa.corpus.read_documents`` takes it.
+        name: of the index; default: the corpus's.
+        indexes_dir: made if absent.
+        config: what to build. ``retrieval.retriever`` says which legs.
+        resume: go on with an unfinished build of this name.
+        force: replace a finished index of this name, and throw away an unfinished build that was
+            begun otherwise. The old index stays in use until the new one is complete.
+        progress: told how far each stage is.
+
+    Raises:
+        UsageError: an index or an unfinished build of this name is in the way.
+        InputError: the corpus is bad.
+        ConfigError: a setting is unknown or out of range.
+        IndexNotUsableError: another process is building the same index.
+    """
+    build = _Build(str(source), config, progress or _no_progress)
+    with WorkDirectory(Path(indexes_dir), name or corpus_name(source)) as work:
+        refuse_to_replace_what_is_no_index(work.final_path)
+        if not force and work.final_path.exists() and any(work.final_path.iterdir()):
+            return existing_index(work, build.recipe)
+        prepare(work, build.recipe, resume=resume, force=force)
+        try:
+            build.run(work.path)
+        except SourceChangedError:
+            if not force:
+                raise
+            start_anew(work, build.recipe)
+            build.run(work.path)
+        except BaseException:
+            if not any(work.path.glob(f"{SHARDS}/*.npz")):  # nothing that a resume could use
+                work.clear()
+            raise
+        return work.publish()
+
+
+class _Build:
+    """One run of ``build_index``: the components, and the stages in their order."""
+
+    def __init__(self, source: str, config: Config, progress: Progress) -> None:
+        """Everything that could be wrong with the configuration is found here, before any work."""
+        self._started = time.monotonic()
+        self._source = source
+        self._config = config
+        self._progress = progress
+        self._legs = legs_of(config.retrieval.retriever)
+        check_corpus_config(config.corpus)
+        self._tokenizer: Tokenizer | None = None
+        self._encoder: Encoder | None = None
+        if "sparse" in self._legs:
+            from odqa.retrieval.bm25 import check_sparse_config
+
+            check_sparse_config(config.sparse)
+            self._tokenizer = create_tokenizer(config.tokenizer.name)
+        if "dense" in self._legs:
+            from odqa.retrieval.dense import STORAGES
+
+            if config.dense.faiss not in STORAGES:
+                raise ConfigError(
+                    f"dense.faiss: unknown '{config.dense.faiss}'; known: {', '.join(STORAGES)}"
+                )
+            self._encoder = create_encoder(config.dense)
+        self.recipe = self._recipe()
+
+    def _recipe(self) -> dict[str, Any]:
+        """Everything that the bytes of the index depend on."""
+        path = None if self._source in (SAMPLE, KOWIKI) else Path(self._source)
+        return {
+            "source": str(path.resolve()) if path and path.exists() else self._source,
+            "source_state": source_state(path) if path else {},
+            "odqa": __version__,
+            "format": FORMAT,
+            "legs": list(self._legs),
+            "config": index_config(self._config, self._legs),
+            "tokenizer": self._tokenizer.fingerprint if self._tokenizer else None,
+            "encoder": self._encoder.fingerprint if self._encoder else None,
+        }
+
+    def run(self, directory: Path) -> None:
+        """Do whatever is not done yet, and leave in ``directory`` the index and nothing else."""
+        if not (directory / MANIFEST_NAME).exists():
+            self._make_shards(directory)
+            self._stage(directory, "passages", self._write_passages)
+            store = PassageStore.open(directory / "passages")
+            if self._tokenizer is not None:
+                self._stage(directory, "sparse", self._write_sparse)
+            if self._encoder is not None:
+                self._encode(directory, store, self._encoder)
+                self._stage(directory, "dense", self._write_dense)
+            self._write_manifest(directory, store)
+        for leftover in (SHARDS, SHARDS_DONE, _VECTORS, _VECTORS_DONE):
+            remove(directory / leftover)
+
+    def _stage(self, directory: Path, name: str, write: Callable[[Path, Path], None]) -> None:
+        """Have a folder of the index written under another name, then rename it."""
+        if (directory / name).exists():
+            return
+        part = directory / f"{name}.part"
+        remove(part)
+        write(directory, part)
+        part.rename(directory / name)
+
+    def _make_shards(self, directory: Path) -> None:
+        if (directory / SHARDS_DONE).exists():
+            return
+        shards = directory / SHARDS
+        shards.mkdir(exist_ok=True)
+        for part in shards.glob(".*.part"):
+            part.unlink()
+        done = 0
+        count = _Counter(shard_jobs(read_documents(self._source), shards), self._source)
+        settings = ShardSettings(
+            self._config.corpus,
+            self._config.tokenizer if self._tokenizer is not None else None,
+            self._config.sparse.title_weight,
+        )
+        for n_documents in make_shards(count.missing(), settings):
+            done += n_documents
+            self._progress("split and tokenise", done + count.skipped_documents, None)
+        if len(list(shards.glob("*.npz"))) != count.jobs:  # the source has become shorter
+            raise source_changed(self._source)
+        write_json(directory / SHARDS_DONE, {"shards": count.jobs})
+
+    def _shards(self, directory: Path, stage: str) -> Iterator[Path]:
+        paths = self._shard_paths(directory)
+        for number, path in enumerate(paths):
+            yield path
+            self._progress(stage, number + 1, len(paths))
+
+    def _shard_paths(self, directory: Path) -> list[Path]:
+        n_shards = json.loads((directory / SHARDS_DONE).read_text(encoding="utf-8"))["shards"]
+        return [directory / SHARDS / f"{number:06d}.npz" for number in range(n_shards)]
+
+    def _write_passages(self, directory: Path, part: Path) -> None:
+        with PassageWriter(part) as writer:
+            for path in self._shards(directory, "store passages"):
+                writer.append(read_passages(path))
+        if len(PassageStore.open(part)) == 0:
+            raise InputError(
+                "no article holds any text, so there is nothing to index", path=self._source
+            )
+
+    def _write_sparse(self, directory: Path, part: Path) -> None:
+        if self._tokenizer is None:
+            raise RuntimeError("an index without a sparse leg has no terms")
+        stages = iter(("collect terms", "index terms"))
+        write_sparse_leg(
+            part,
+            lambda: self._shards(directory, next(stages)),
+            self._config.sparse,
+            self._tokenizer,
+        )
+
+    def _encode(self, directory: Path, store: PassageStore, encoder: Encoder) -> None:
+        """The vectors of all passages in one file, a block at a time."""
+        if (directory / "dense").exists():
+            return
+        vectors, done = _open_vectors(directory, (len(store), encoder.dim))
+        saved = time.monotonic()
+        for start, block in self._vector_blocks(directory, store, encoder, done):
+            end = start + len(block)
+            vectors[start:end] = block
+            if end == len(store) or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                vectors.flush()
+                write_json(directory / _VECTORS_DONE, {"rows": end})
+                saved = time.monotonic()
+            self._progress("encode passages", end, len(store))
+
+    def _vector_blocks(
+        self, directory: Path, store: PassageStore, encoder: Encoder, done: int
+    ) -> Iterator[tuple[int, Vectors]]:
+        """(first row, vectors) of the blocks from row ``done`` on.
+
+        An encoder over the very terms that the shards hold takes them from there; any other is
+        given the passages.
+        """
+        if self._shares_terms(encoder):
+            start = 0
+            for path in self._shard_paths(directory):
+                terms = read_terms(path)
+                n = len(terms.counts)
+                if start >= done and n:
+                    words = terms.vocabulary.decode()
+                    yield start, encoder.encode_numbered(words, terms.ids, terms.counts)
+                start += n
+            return
+        for start in range(done, len(store), VECTOR_BLOCK):
+            rows = range(start, min(start + VECTOR_BLOCK, len(store)))
+            yield start, encoder.encode_passages(store.passages(rows))
+
+    def _shares_terms(self, encoder: Encoder) -> TypeGuard[TermEncoder]:
+        return (
+            isinstance(encoder, TermEncoder)
+            and self._tokenizer is not None
+            and encoder.terms_fingerprint == self._tokenizer.fingerprint
+            and encoder.title_weight == self._config.sparse.title_weight
+        )
+
+    def _write_dense(self, directory: Path, part: Path) -> None:
+        from odqa.retrieval.dense import write_dense
+
+        vectors = np.load(directory / _VECTORS, mmap_mode="r", allow_pickle=False)
+        fingerprint = self._encoder.fingerprint if self._encoder else None
+        self._progress("index vectors", 0, len(vectors))
+        write_dense(part, vectors, self._config.dense, encoder_fingerprint=fingerprint)
+        self._progress("index vectors", len(vectors), len(vectors))
+
+    def _write_manifest(self, directory: Path, store: PassageStore) -> None:
+        self._progress("write checksums", 0, 1)
+        n_terms = 0
+        if self._tokenizer is not None:
+            from odqa.retrieval.vocabulary import MappedVocabulary
+
+            n_terms = len(MappedVocabulary(directory / "sparse"))
+        manifest = Manifest(
+            odqa=__version__,
+            corpus=corpus_name(self._source),
+            documents=store.n_documents,
+            passages=len(store),
+            terms=n_terms,
+            legs=self._legs,
+            config=self.recipe["config"],
+            tokenizer=self.recipe["tokenizer"],
+            encoder=self.recipe["encoder"],
+            build={
+                "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self._started, 1),  # of the last run
+            },
+        )
+        write_manifest(directory, manifest, [RECIPE_NAME, "passages", *self._legs])
+        self._progress("write checksums", 1, 1)
+
+
+def write_sparse_leg(
+    directory: Path,
+    shards: Callable[[], Iterable[Path]],
+    config: SparseConfig,
+    tokenizer: Tokenizer,
+) -> None:
+    """Number the terms of all shards, in the order they are first seen, and index them.
+
+    ``shards`` gives the shards in order; it is called twice.
+    """
+    from odqa.retrieval.bm25 import write_bm25
+
+    numbers: dict[str, int] = {}
+    for path in shards():
+        for term in read_vocabulary(path):
+            numbers.setdefault(term, len(numbers))
+    token_ids = (read_terms(path).renumbered(numbers) for path in shards())
+    write_bm25(
+        directory, token_ids, list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
+    )
+
+
+class _Counter:
+    """Counts jobs and passes on those whose shard is missing."""
+
+    def __init__(self, jobs: Iterator[ShardJob], source: str) -> None:
+        self._jobs = jobs
+        self._source = source
+        self.jobs = 0
+        self.skipped_documents = 0
+
+    def missing(self) -> Iterator[ShardJob]:
+        for job in self._jobs:
+            self.jobs += 1
+            if not job.path.exists():
+                yield job
+            elif shard_digest(job.path) == job.digest:
+                self.skipped_documents += len(job.documents)
+            else:
+                raise source_changed(self._source)
+
+
+def check_corpus_config(config: CorpusConfig) -> None:
+    """Refuse lengths that make no passages.
+
+    Raises:
+        ConfigError: naming the key and what is allowed.
+    """
+    if config.passage_chars < 20:
+        raise ConfigError(f"corpus.passage_chars must be 20 or more, got {config.passage_chars}")
+    if not 0 <= config.overlap_chars < config.passage_chars:
+        raise ConfigError(
+            f"corpus.overlap_chars must be at least 0 and less than corpus.passage_chars, got "
+            f"{config.overlap_chars}"
+        )
+
+
+def _open_vectors(
+    directory: Path, shape: tuple[int, int]
+) -> tuple[np.memmap[Any, np.dtype[np.float32]], int]:
+    """The file of vectors, and how many of its rows are done."""
+    path, done_path = directory / _VECTORS, directory / _VECTORS_DONE
+    if done_path.exists():
+        done = int(json.loads(done_path.read_text(encoding="utf-8"))["rows"])
+        return np.lib.format.open_memmap(path, mode="r+"), done
+    vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    return vectors, 0
+
+
+def _no_progress(stage: str, done: int, total: int | None) -> None:
+    pass

@@ -1,0 +1,191 @@
+"""Shards: the passages and index terms of about 2,000 articles, the unit in which a build resumes.
+
+A shard is one uncompressed ``.npz`` of numbers and UTF-8 bytes. It is written under another name
+and renamed, so that a shard that is there is complete. What is in it depends only on its articles
+and on the configuration, never on the order or the process in which shards are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from odqa.config import CorpusConfig
+from odqa.corpus.passages import split_passages
+from odqa.protocols import Tokenizer
+from odqa.store import PassageBlock, Strings
+from odqa.text.terms import passage_terms
+from odqa.types import Document, Passage
+
+SHARD_DOCUMENTS = 2_000
+SHARD_CHARS = 2_000_000  # fewer documents where they are long
+
+
+@dataclass(frozen=True, slots=True)
+class TermBlock:
+    """The index terms of some consecutive passages, numbered by where each was first seen."""
+
+    ids: npt.NDArray[np.int32]  # (terms,) of all passages, one after another
+    counts: npt.NDArray[np.int32]  # (passages,)
+    vocabulary: Strings
+
+    @classmethod
+    def encode(cls, passages: Iterable[Sequence[str]]) -> TermBlock:
+        """Number the terms of each passage."""
+        numbers: dict[str, int] = {}
+        ids: list[int] = []
+        counts: list[int] = []
+        for terms in passages:
+            ids += [numbers.setdefault(term, len(numbers)) for term in terms]
+            counts.append(len(terms))
+        return cls(
+            np.array(ids, dtype=np.int32),
+            np.array(counts, dtype=np.int32),
+            Strings.encode(numbers),
+        )
+
+    def renumbered(self, numbers: Mapping[str, int]) -> list[npt.NDArray[np.int32]]:
+        """The term numbers of each passage in another vocabulary, which holds all of these."""
+        mapping = np.array([numbers[term] for term in self.vocabulary.decode()], dtype=np.int32)
+        ids = mapping[self.ids] if len(self.ids) else self.ids
+        ends = np.cumsum(self.counts).tolist()
+        return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJob:
+    """What a shard is made of."""
+
+    path: Path
+    documents: list[Document]
+    digest: str  # of the documents
+
+
+def shard_jobs(documents: Iterable[Document], directory: Path) -> Iterator[ShardJob]:
+    """Deal documents out to shards, in order."""
+    for number, batch in enumerate(_batches(documents)):
+        yield ShardJob(directory / f"{number:06d}.npz", batch, digest(batch))
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    chars = 0
+    for document in documents:
+        batch.append(document)
+        chars += len(document.text)
+        if len(batch) >= SHARD_DOCUMENTS or chars >= SHARD_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def digest(documents: Iterable[Document]) -> str:
+    """A checksum of everything that documents hold."""
+    state = hashlib.blake2b(digest_size=16)
+    for document in documents:
+        values = (document.doc_id, document.title, document.text, dict(document.metadata))
+        state.update(json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return state.hexdigest()
+
+
+def make_shard(
+    job: ShardJob, corpus: CorpusConfig, tokenizer: Tokenizer | None, title_weight: int
+) -> None:
+    """Split and tokenise the documents of a job and write the shard.
+
+    Without a tokenizer (an index without a sparse leg) there are no terms.
+    """
+    pairs = [_split(document, corpus) for document in job.documents]
+    terms: Iterable[Sequence[str]] = []
+    if tokenizer is not None:
+        terms = passage_terms(
+            [passage for _, passages in pairs for passage in passages], tokenizer, title_weight
+        )
+    arrays = {
+        "digest": np.frombuffer(job.digest.encode("ascii"), dtype=np.uint8),
+        **_to_arrays("passages", PassageBlock.encode(pairs)),
+        **_to_arrays("terms", TermBlock.encode(terms)),
+    }
+    # Two processes never write one part: after a kill, the former worker may still be at it.
+    part = job.path.with_name(f".{job.path.stem}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    part.replace(job.path)
+
+
+def _split(document: Document, corpus: CorpusConfig) -> tuple[Document, list[Passage]]:
+    """The passages, and the document under the cleaned title that they carry."""
+    passages = split_passages(document, corpus)
+    if passages and passages[0].title != document.title:
+        document = dataclasses.replace(document, title=passages[0].title)
+    return document, passages
+
+
+def shard_digest(path: Path) -> str:
+    """The checksum of the documents that a shard was made of."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return bytes(arrays["digest"]).decode("ascii")
+
+
+def read_passages(path: Path) -> PassageBlock:
+    """The passages of a shard."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return PassageBlock(
+            texts=_strings(arrays, "passages.texts"),
+            headings=_strings(arrays, "passages.headings"),
+            spans=arrays["passages.spans"],
+            doc_ids=_strings(arrays, "passages.doc_ids"),
+            titles=_strings(arrays, "passages.titles"),
+            metadata=_strings(arrays, "passages.metadata"),
+            passage_counts=arrays["passages.passage_counts"],
+        )
+
+
+def read_terms(path: Path) -> TermBlock:
+    """The terms of a shard."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return TermBlock(
+            ids=arrays["terms.ids"].astype(np.int32),
+            counts=arrays["terms.counts"],
+            vocabulary=_strings(arrays, "terms.vocabulary"),
+        )
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The terms of a shard, each once, as they were first seen."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return _strings(arrays, "terms.vocabulary").decode()
+
+
+def _to_arrays(prefix: str, block: PassageBlock | TermBlock) -> dict[str, npt.NDArray[np.generic]]:
+    """The columns of a block by name, in the smallest type that holds their numbers."""
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for field in dataclasses.fields(block):
+        column = getattr(block, field.name)
+        if isinstance(column, Strings):
+            arrays[f"{prefix}.{field.name}.blob"] = column.blob
+            arrays[f"{prefix}.{field.name}.lengths"] = _smallest(column.lengths)
+        else:
+            narrow = field.name == "ids"
+            arrays[f"{prefix}.{field.name}"] = _smallest(column) if narrow else column
+    return arrays
+
+
+def _smallest(numbers: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """``numbers`` (none below 0) as 16 or 32 bits."""
+    fits = len(numbers) == 0 or int(numbers.max()) < 2**16
+    return numbers.astype(np.uint16 if fits else np.uint32)
+
+
+def _strings(arrays: Mapping[str, npt.NDArray[np.generic]], name: str) -> Strings:
+    lengths = arrays[f"{name}.lengths"].astype(np.int64)
+    return Strings(np.asarray(arrays[f"{name}.blob"], dtype=np.uint8), lengths)

@@ -1,0 +1,146 @@
+"""Where an index is built: a hidden folder, locked while a build runs, renamed when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from odqa.errors import IndexNotUsableError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def work_path(indexes_dir: Path, name: str) -> Path:
+    """Where the index ``name`` is while it is being built."""
+    return indexes_dir / f".{name}.building"
+
+
+class WorkDirectory:
+    """The folder in which one index is built, held by one process at a time.
+
+    A context manager. The lock is the operating system's and ends with the process, however that
+    ends. Publishing renames the folder, so that an index is there completely or not at all.
+    """
+
+    def __init__(self, indexes_dir: Path, name: str) -> None:
+        """Raises UsageError where ``name`` could not be a folder's name."""
+        if name in ("", ".", "..") or name.startswith(".") or any(c in name for c in "/\\\0"):
+            raise UsageError(
+                f"{name!r} cannot be the name of an index: it becomes a folder's name, so it may "
+                "not be empty, begin with a dot or hold a slash. Choose another with --name"
+            )
+        self.name = name
+        self.path = work_path(indexes_dir, name)
+        self.final_path = indexes_dir / name
+        self._old_path = indexes_dir / f".{name}.old"
+        self._lock: int | None = None
+
+    def __enter__(self) -> WorkDirectory:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock_directory(self.path)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UsageError(
+                f"{self.path.parent}: an index cannot be built there ({error.strerror}); choose "
+                "another folder with --indexes-dir"
+            ) from error
+        if self._lock is None and sys.platform != "win32":
+            raise IndexNotUsableError(
+                f"the index '{self.name}' is being built by another process; wait for it, or "
+                "build under another --name"
+            )
+        self._recover()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def clear(self) -> None:
+        """Throw away everything that has been built."""
+        for entry in self.path.iterdir():
+            remove(entry)
+
+    def publish(self) -> Path:
+        """Put the folder in its final place, instead of the index that may be there.
+
+        Killed between the two renames, neither index is lost: the next build of this name puts
+        the old one back, and then the new one in its place.
+        """
+        remove(self._old_path)
+        if self.final_path.exists():
+            self.final_path.rename(self._old_path)
+        self.path.rename(self.final_path)
+        sync(self.final_path.parent)
+        remove(self._old_path)
+        return self.final_path
+
+    def _recover(self) -> None:
+        """Mend what a ``publish`` that was killed left behind."""
+        if self._old_path.exists():
+            if self.final_path.exists():
+                remove(self._old_path)
+            else:
+                self._old_path.rename(self.final_path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file that is there completely or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file or folder to the disk now."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_directory(path: Path) -> int | None:
+    """An open descriptor that holds the lock, or None where another process has it.
+
+    Without ``fcntl`` (Windows) builds are not guarded against each other.
+    """
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between opening and locking, the process that had the lock may have published the folder.
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    return None
