@@ -1,0 +1,173 @@
+"""From a Hugging Face BERT folder to the form it runs in without torch: a graph and a weights file.
+
+The graph is ONNX with ONNX Runtime's fused transformer operators, one text at a time and so without
+padding or a mask; its initializers are only named and shaped there. Their values lie in a weights
+file (``odqa.models.weights``) under the names that ``transformers`` gives them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from odqa.errors import MissingDependencyError, OdqaError
+from odqa.models.onnx import GRAPH, SPAN_HEAD, TOKENIZER, WEIGHTS_FILE, runtime_tensors
+from odqa.models.weights import write_tensors
+
+OPSET, MICROSOFT_OPSET = 17, 1
+# small, and added to every token: rounding them is seen in the output
+EXACT = frozenset(
+    {
+        "embeddings.position_embeddings.weight",
+        "embeddings.token_type_embeddings.weight",
+        "qa_outputs.weight",
+    }
+)
+
+
+def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
+    """Write graph, weights, tokenizer and settings of a BERT encoder or reader into ``output``.
+
+    Args:
+        folder: a Hugging Face folder of a BERT model, with or without span heads.
+        output: made if absent.
+        shared: an export whose equal tensors are not stored again but taken from there; it must
+            lie beside ``output``.
+
+    Raises:
+        OdqaError: the folder holds no BERT model.
+        MissingDependencyError: the package ``onnx`` is not installed.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "bert" or config.get("hidden_act", "gelu") != "gelu":
+        raise OdqaError(f"{folder}: only BERT with exact GELU can be exported, not this model")
+    tensors = _read_model(folder)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / GRAPH).write_bytes(build_graph(config, runtime_tensors(tensors)))
+    own = dict(tensors)
+    if shared is not None:
+        from odqa.models.weights import read_tensors
+
+        known, _ = read_tensors(shared / WEIGHTS_FILE)
+        own = {
+            name: values
+            for name, values in tensors.items()
+            if name not in known or not np.array_equal(known[name], values)
+        }
+    metadata = {"shared": shared.name} if shared is not None else {}
+    write_tensors(output / WEIGHTS_FILE, own, metadata, exact=EXACT)
+    for name in (TOKENIZER, "odqa.json"):
+        same = shared is not None and _same(folder / name, shared / name)
+        if (folder / name).exists() and not same:
+            (output / name).write_bytes((folder / name).read_bytes())
+
+
+def _same(first: Path, second: Path) -> bool:
+    return first.exists() and second.exists() and first.read_bytes() == second.read_bytes()
+
+
+def _read_model(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    from safetensors.numpy import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    named = {name.removeprefix("bert."): values for name, values in tensors.items()}
+    return {n: v for n, v in named.items() if not n.startswith("pooler.")}
+
+
+def build_graph(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The serialised ONNX model: ids (1, length) int32 to hidden states or span logits."""
+    try:
+        from onnx import TensorProto, helper
+    except ImportError as error:
+        raise MissingDependencyError("onnx", "train", "exporting a model") from error
+    graph = _Graph(helper, config)
+    state = graph.node(
+        "EmbedLayerNormalization",
+        ["ids", "", "words", "positions", "", "embeddings.gamma", "embeddings.beta", ""],
+        extra_outputs=1,
+        epsilon=1e-12,
+    )
+    for layer in range(config["num_hidden_layers"]):
+        state = graph.layer(state, f"l{layer}.")
+    if "spans.weight" in tensors:
+        logits = graph.node("MatMul", [state, "spans.weight"], domain="")
+        graph.node("Add", [logits, "spans.bias"], domain="", output=SPAN_HEAD)
+        outputs = [helper.make_tensor_value_info(SPAN_HEAD, TensorProto.FLOAT, [1, "length", 2])]
+    else:
+        graph.node("Identity", [state], domain="", output="hidden")
+        shape = [1, "length", config["hidden_size"]]
+        outputs = [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, shape)]
+    inputs = [helper.make_tensor_value_info("ids", TensorProto.INT32, [1, "length"])]
+    initializers = [_named_only(name, values) for name, values in sorted(tensors.items())]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "bert", inputs, outputs, initializers),
+        producer_name="odqa",
+        opset_imports=[
+            helper.make_opsetid("", OPSET),
+            helper.make_opsetid("com.microsoft", MICROSOFT_OPSET),
+        ],
+        ir_version=9,
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+class _Graph:
+    """Collects nodes; each takes tensor names and gives its first output's."""
+
+    def __init__(self, helper: Any, config: Mapping[str, Any]) -> None:
+        self._helper, self._config = helper, config
+        self.nodes: list[Any] = []
+
+    def node(
+        self,
+        operator: str,
+        inputs: list[str],
+        *,
+        domain: str = "com.microsoft",
+        output: str | None = None,
+        extra_outputs: int = 0,
+        **attributes: Any,
+    ) -> str:
+        name = output or f"n{len(self.nodes)}"
+        outputs = [name, *(f"{name}.{i}" for i in range(extra_outputs))]
+        self.nodes.append(
+            self._helper.make_node(
+                operator, inputs, outputs, domain=domain, name=name, **attributes
+            )
+        )
+        return name
+
+    def layer(self, state: str, at: str) -> str:
+        """One transformer layer (post-norm, as in BERT)."""
+        heads = self._config["num_attention_heads"]
+        attended = self.node(
+            "Attention", [state, f"{at}qkv.weight", f"{at}qkv.bias"], num_heads=heads
+        )
+        attended = self.node("MatMul", [attended, f"{at}attended.weight"], domain="")
+        state = self._add_and_norm(attended, state, f"{at}attended")
+        inner = self.node("MatMul", [state, f"{at}inner.weight"], domain="")
+        inner = self.node("BiasGelu", [inner, f"{at}inner.bias"])
+        outer = self.node("MatMul", [inner, f"{at}outer.weight"], domain="")
+        return self._add_and_norm(outer, state, f"{at}outer")
+
+    def _add_and_norm(self, new: str, state: str, name: str) -> str:
+        parts = [new, state, f"{name}.gamma", f"{name}.beta", f"{name}.bias"]
+        return self.node("SkipLayerNormalization", parts, epsilon=1e-12)
+
+
+def _named_only(name: str, values: npt.NDArray[Any]) -> Any:
+    """An initializer whose values are given when the session is made."""
+    from onnx import StringStringEntryProto, TensorProto
+
+    return TensorProto(
+        name=name,
+        data_type=TensorProto.FLOAT,
+        dims=values.shape,
+        data_location=TensorProto.EXTERNAL,
+        external_data=[StringStringEntryProto(key="location", value=WEIGHTS_FILE)],
+    )

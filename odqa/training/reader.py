@@ -1,0 +1,214 @@
+"""Fine-tuning an extractive reader: any encoder with two linear span heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from odqa.errors import OdqaError
+from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
+from odqa.reading.windows import WindowLimits, make_windows
+from odqa.training.loop import LoopConfig, length_batches, seed_everything, train
+from odqa.types import Example, Passage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderTrainingConfig:
+    """What to fine-tune and how. Lengths are in pieces."""
+
+    model: str = ""  # a Hugging Face id or folder: any encoder
+    layers: int = 0  # keep only the lowest n layers; 0: all
+    frozen_layers: int = 2  # the embeddings and the n lowest layers are not trained; -1: all are
+    morphemes: bool = False  # cut text at morpheme boundaries first (vocabularies with space marks)
+    titles: bool = True  # put the passage's title in front of it
+    max_length: int = 384
+    stride: int = 128
+    max_question_length: int = 64
+    negatives: float = 0.2  # answerless passages of the same article, for each question
+    empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
+    hidden_dropout: float = 0.0  # dropout on a CPU takes half the time of a step
+    attention_dropout: float = 0.0
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledWindow:
+    """A window's ids and the positions in it of the answer's first and last piece (0, 0: none)."""
+
+    ids: np.ndarray[Any, np.dtype[np.int32]]
+    segment: int
+    start: int
+    end: int
+
+
+class ReaderTask:
+    """Windows with their answer positions, and the span loss over them."""
+
+    def __init__(
+        self, examples: Sequence[Example], config: ReaderTrainingConfig, model: torch.nn.Module
+    ) -> None:
+        self.config, self.model = config, model
+        self.tokenizer = load_reader_tokenizer(
+            config.model, morphemes=config.morphemes, titles=config.titles
+        )
+        self.windows = labelled_windows(examples, self.tokenizer, config)
+        logger.info("%d questions, %d windows", len(examples), len(self.windows))
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Indices of windows, an epoch's worth in batches."""
+        lengths = [len(window.ids) for window in self.windows]
+        loop = self.config.loop
+        return length_batches(lengths, loop.batch_size, loop.seed + epoch)
+
+    def loss(self, batch: list[int]) -> torch.Tensor:
+        """Mean cross-entropy of start and end position (Devlin et al. 2019, section 4.2)."""
+        windows = [self.windows[i] for i in batch]
+        device = next(self.model.parameters()).device
+        inputs = self.tokenizer.tensors(windows, device)
+        output = self.model(**inputs)
+        starts = torch.tensor([window.start for window in windows], device=device)
+        ends = torch.tensor([window.end for window in windows], device=device)
+        mask = inputs["attention_mask"] == 0
+        start_logits = output.start_logits.float().masked_fill(mask, -1e4)
+        end_logits = output.end_logits.float().masked_fill(mask, -1e4)
+        return (F.cross_entropy(start_logits, starts) + F.cross_entropy(end_logits, ends)) / 2
+
+
+def labelled_windows(
+    examples: Sequence[Example], tokenizer: ReaderTokenizer, config: ReaderTrainingConfig
+) -> list[LabelledWindow]:
+    """All windows to train on, in a seeded choice.
+
+    Each question gives the windows of its passage that hold the answer, some of those that do not,
+    and with a chance of ``config.negatives`` a window of another passage of the same article in
+    which no answer stands; an answerless window's label is its first token.
+    """
+    random = np.random.default_rng(config.loop.seed)
+    siblings = _passages_by_title(examples)
+    windows: list[LabelledWindow] = []
+    for example in examples:
+        if example.passage is None:
+            continue
+        span = _first_span(example)
+        for window in _windows_of(example.question, example.passage, span, tokenizer, config):
+            if window.start or not example.answers or random.random() < config.empty_windows:
+                windows.append(window)
+        if random.random() < config.negatives:
+            other = _negative(example, siblings, random)
+            if other is not None:
+                windows += _windows_of(example.question, other, None, tokenizer, config)[:1]
+    if not windows:
+        raise OdqaError("the training data holds no question with a passage; nothing to learn")
+    return windows
+
+
+def _first_span(example: Example) -> tuple[int, int] | None:
+    if not example.answers or example.passage is None:
+        return None
+    answer = example.answers[0]
+    starts = example.answer_starts or (example.passage.text.find(answer),)
+    start = starts[0]
+    return (start, start + len(answer)) if start >= 0 else None
+
+
+def _passages_by_title(examples: Sequence[Example]) -> dict[str, list[Passage]]:
+    found: dict[str, dict[str, Passage]] = {}
+    for example in examples:
+        if example.passage is not None:
+            found.setdefault(example.passage.title, {})[example.passage.text] = example.passage
+    return {title: list(passages.values()) for title, passages in found.items()}
+
+
+def _negative(
+    example: Example, siblings: dict[str, list[Passage]], random: np.random.Generator
+) -> Passage | None:
+    """Another passage of the article in which no answer stands (so no false negative)."""
+    if example.passage is None:
+        return None
+    others = [
+        passage
+        for passage in siblings[example.passage.title]
+        if passage.text != example.passage.text
+        and not any(answer in passage.text for answer in example.answers)
+    ]
+    return others[int(random.integers(len(others)))] if others else None
+
+
+def _windows_of(
+    question: str,
+    passage: Passage,
+    span: tuple[int, int] | None,
+    tokenizer: ReaderTokenizer,
+    config: ReaderTrainingConfig,
+) -> list[LabelledWindow]:
+    question_pieces, title, text = tokenizer.encode([question, passage.title, passage.text])
+    limits = WindowLimits(config.max_length, config.stride, config.max_question_length)
+    windows = []
+    for window in make_windows(question_pieces, title, text, tokenizer.layout, limits):
+        start = end = 0
+        if span is not None:
+            inside = slice(window.first, window.first + window.count)
+            # every piece that shares a character with the answer
+            hit = np.flatnonzero((text.ends[inside] > span[0]) & (text.starts[inside] < span[1]))
+            whole = len(hit) > 0 and text.starts[inside][hit[0]] <= span[0]
+            if whole and text.ends[inside][hit[-1]] >= span[1]:
+                start, end = window.offset + int(hit[0]), window.offset + int(hit[-1])
+        windows.append(LabelledWindow(window.ids, window.segment, start, end))
+    return windows
+
+
+def load_model(config: ReaderTrainingConfig) -> torch.nn.Module:
+    """The encoder with new span heads, cut to ``layers`` and partly frozen."""
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+    seed_everything(config.loop.seed)
+    settings = AutoConfig.from_pretrained(config.model)
+    if config.layers:
+        settings.num_hidden_layers = config.layers
+    settings.hidden_dropout_prob = config.hidden_dropout
+    settings.attention_probs_dropout_prob = config.attention_dropout
+    model: torch.nn.Module = AutoModelForQuestionAnswering.from_pretrained(
+        config.model, config=settings
+    )
+    freeze(model, config.frozen_layers)
+    return model
+
+
+def freeze(model: torch.nn.Module, n_layers: int) -> None:
+    """Stop training the embeddings and the lowest ``n_layers`` layers (-1: nothing)."""
+    if n_layers < 0:
+        return
+    base: Any = getattr(model, str(model.base_model_prefix))
+    layers = list(base.encoder.layer[:n_layers])
+    for module in [base.embeddings, *layers]:
+        module.requires_grad_(False)
+
+
+def train_reader(
+    examples: Sequence[Example], config: ReaderTrainingConfig, output: Path
+) -> dict[str, float]:
+    """Fine-tune and write a Hugging Face folder that is a reader, with the run's record.
+
+    Interrupted, it continues from the last checkpoint in ``output``.
+    """
+    model = load_model(config)
+    task = ReaderTask(examples, config, model)
+    record = train(task, config.loop, output)
+    model.eval()
+    model.save_pretrained(output)  # type: ignore[operator]
+    task.tokenizer.save(output)
+    summary = {"config": dataclasses.asdict(config), "n_questions": len(examples), **record}
+    summary["n_windows"] = len(task.windows)
+    (output / "run.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    return record

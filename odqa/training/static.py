@@ -1,0 +1,327 @@
+"""Training the static encoder: a vector for each term, learnt from text alone and questions.
+
+Two texts that belong together are drawn near, against all others of the batch (InfoNCE, van den
+Oord et al. 2018): a part of one sentence and the rest of its passage (inverse cloze task, Lee et
+al. 2019), and a question and the passage that answers it. The table begins as the vectors that a
+sentence encoder gives to the terms alone, reduced by PCA and scaled down for frequent terms
+(Arora et al. 2017).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from odqa.config import CorpusConfig
+from odqa.corpus import read_documents
+from odqa.corpus.passages import split_passages
+from odqa.errors import OdqaError
+from odqa.models.static import StaticEncoder, make_bags
+from odqa.models.weights import write_tensors
+from odqa.protocols import Encoder, Vectors
+from odqa.text.sentences import split_sentences
+from odqa.text.tokenizers import create_tokenizer
+from odqa.training.loop import LoopConfig, seed_everything, train
+from odqa.types import Passage
+
+logger = logging.getLogger(__name__)
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticTrainingConfig:
+    """What to train and how."""
+
+    tokenizer: str = "mecab"
+    terms: int = 60_000  # size of the vocabulary: the most frequent ones
+    dim: int = 256
+    every: int = 1  # take each n-th article of the corpus
+    temperature: float = 0.05
+    question_share: float = 0.1  # of a batch; the rest are cloze pairs
+    keep_sentence: float = 0.3  # how often the passage keeps the sentence asked from
+    keep_title: float = 0.9
+    title_weight: int = 3  # how often a passage's title counts, as in the sparse index
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            epochs=10, batch_size=1024, learning_rate=2e-3, weight_decay=0.0, save_every=500,
+            log_every=50,
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TermPassage:
+    """A passage in term numbers."""
+
+    title: Ids
+    sentences: list[Ids]
+
+
+@dataclass(frozen=True, slots=True)
+class TermPassages:
+    """Passages in term numbers, packed: sentence s has ``ids[ends[s - 1]:ends[s]]``.
+
+    Passage p has the sentences from ``firsts[p]``, the title's terms first, up to ``firsts[p+1]``.
+    """
+
+    ids: Ids
+    starts: npt.NDArray[np.int64]  # (sentences + 1,)
+    firsts: npt.NDArray[np.int64]  # (passages + 1,)
+
+    def __len__(self) -> int:
+        return len(self.firsts) - 1
+
+    def __getitem__(self, passage: int) -> TermPassage:
+        rows = range(int(self.firsts[passage]), int(self.firsts[passage + 1]))
+        parts = [self.ids[self.starts[row] : self.starts[row + 1]] for row in rows]
+        return TermPassage(parts[0], parts[1:])
+
+
+def read_term_passages(
+    corpus: str, config: StaticTrainingConfig, cache: Path
+) -> tuple[TermPassages, list[str]]:
+    """The passages of a corpus in terms, and the vocabulary, the most frequent term first.
+
+    Kept in ``cache``, so that a run that is continued does not tokenise again.
+    """
+    if not cache.exists():
+        _tokenise(corpus, config, cache)
+    with np.load(cache, allow_pickle=False) as arrays:
+        terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
+        return TermPassages(arrays["ids"], arrays["starts"], arrays["firsts"]), terms
+
+
+def _tokenise(corpus: str, config: StaticTrainingConfig, cache: Path) -> None:
+    tokenizer = create_tokenizer(config.tokenizer)
+    numbers: dict[str, int] = {}
+    ids: list[Ids] = []
+    starts, firsts = [0], [0]
+    documents = itertools.islice(read_documents(corpus), 0, None, config.every)
+    for batch in _batched((p for d in documents for p in split_passages(d, CorpusConfig())), 512):
+        texts, counts = [], []
+        for passage in batch:
+            sentences = [passage.text[a:b] for a, b in split_sentences(passage.text)]
+            texts += [f"{passage.title}\n{passage.heading}", *sentences]
+            counts.append(1 + len(sentences))
+        for terms in tokenizer.tokenize(texts):
+            ids.append(np.array([numbers.setdefault(t, len(numbers)) for t in terms], np.int32))
+            starts.append(starts[-1] + len(terms))
+        for count in counts:
+            firsts.append(firsts[-1] + count)
+        logger.info("%d passages tokenised", len(firsts) - 1)
+    if not ids:
+        raise OdqaError(f"{corpus}: no passage to train on")
+    flat = np.concatenate(ids)
+    counts_of = np.bincount(flat, minlength=len(numbers))
+    order = np.argsort(-counts_of, kind="stable")[: config.terms]
+    renumber = np.full(len(numbers), -1, np.int32)
+    renumber[order] = np.arange(len(order), dtype=np.int32)
+    flat = renumber[flat]
+    names = list(numbers)
+    kept = flat >= 0
+    ends = np.concatenate([[0], np.cumsum(kept)])[np.array(starts)]
+    text = "\n".join(names[i] for i in order).encode("utf-8")
+    part = cache.with_name(cache.name + ".part")
+    with part.open("wb") as file:
+        np.savez(
+            file,
+            ids=flat[kept],
+            starts=ends.astype(np.int64),
+            firsts=np.array(firsts, np.int64),
+            terms=np.frombuffer(text, dtype=np.uint8),
+        )
+    part.replace(cache)
+
+
+def _batched(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
+    iterator = iter(passages)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def initial_table(
+    terms: Sequence[str], counts: npt.NDArray[np.int64], encoder: Encoder, dim: int
+) -> Vectors:
+    """(terms, dim): the encoder's vectors of the terms alone, by PCA, weighted by rarity.
+
+    The weight is a / (a + p) with p the term's share of all terms and a = 1e-3 (Arora et al. 2017).
+    """
+    vectors = encoder.encode_questions(terms)
+    vectors = vectors - vectors.mean(axis=0)
+    _, _, components = np.linalg.svd(vectors, full_matrices=False)
+    reduced = vectors @ components[:dim].T
+    reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)
+    share = counts / counts.sum()
+    return np.asarray(reduced * (1e-3 / (1e-3 + share))[:, None], dtype=np.float32)
+
+
+class StaticModel(torch.nn.Module):
+    """The table and the question weights."""
+
+    def __init__(self, table: Vectors) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.from_numpy(table))
+        self.question_weights = torch.nn.Parameter(torch.ones(len(table)))
+
+    def forward(self, texts: Sequence[Ids], *, questions: bool) -> torch.Tensor:
+        """(texts, dim) rows of unit length."""
+        bags = make_bags(texts)
+        device = self.table.device
+        ids = torch.from_numpy(bags.ids).long().to(device)
+        weights = torch.from_numpy(bags.weights).to(device)
+        if questions:
+            weights = weights * self.question_weights[ids]
+        starts = torch.from_numpy(bags.starts[:-1]).to(device)
+        sums = F.embedding_bag(ids, self.table, starts, mode="sum", per_sample_weights=weights)
+        return F.normalize(sums, dim=1)
+
+
+class StaticTask:
+    """Pairs of texts and the contrastive loss over a batch of them."""
+
+    def __init__(
+        self,
+        model: StaticModel,
+        passages: TermPassages,
+        questions: Sequence[tuple[Ids, Ids]],
+        config: StaticTrainingConfig,
+    ) -> None:
+        self.model, self.passages, self.questions = model, passages, questions
+        self.config = config
+
+    def batches(self, epoch: int) -> list[tuple[int, Ids]]:
+        """The passages of an epoch in batches, each with a seed for what is drawn from them."""
+        seed = self.config.loop.seed + epoch
+        order = np.random.default_rng(seed).permutation(len(self.passages)).astype(np.int32)
+        share = self.config.question_share if self.questions else 0.0
+        size = max(round(self.config.loop.batch_size * (1 - share)), 1)
+        cuts = range(0, max(len(order) - size, 1), size)
+        return [(seed * 1_000_003 + i, order[i : i + size]) for i in cuts]
+
+    def loss(self, batch: tuple[int, Ids]) -> torch.Tensor:
+        """InfoNCE in both directions over the pairs of a batch."""
+        seed, rows = batch
+        random = np.random.default_rng(seed)
+        pairs = [pair for row in rows if (pair := self._cloze(int(row), random)) is not None]
+        n_questions = self.config.loop.batch_size - len(rows)
+        if self.questions and n_questions > 0:
+            chosen = random.choice(
+                len(self.questions), min(n_questions, len(self.questions)), replace=False
+            )
+            pairs += [self.questions[i] for i in chosen]
+        asked = self.model([question for question, _ in pairs], questions=True)
+        given = self.model([passage for _, passage in pairs], questions=False)
+        logits = asked @ given.T / self.config.temperature
+        labels = torch.arange(len(pairs), device=logits.device)
+        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+    def _cloze(self, row: int, random: np.random.Generator) -> tuple[Ids, Ids] | None:
+        """Part of a sentence (half the time with the title), and the passage, mostly without."""
+        passage = self.passages[row]
+        if not passage.sentences:
+            return None
+        chosen = int(random.integers(len(passage.sentences)))
+        sentence = passage.sentences[chosen]
+        part = sentence[random.random(len(sentence)) < random.uniform(0.3, 0.9)]
+        if random.random() < 0.5:
+            part = np.concatenate([passage.title, part])
+        keep = random.random() < self.config.keep_sentence or len(passage.sentences) == 1
+        rest = [s for i, s in enumerate(passage.sentences) if keep or i != chosen]
+        if random.random() < self.config.keep_title:
+            rest = [passage.title] * self.config.title_weight + rest
+        text = np.concatenate(rest)
+        return (part, text) if len(part) and len(text) else None
+
+
+def question_pairs(
+    pairs: Sequence[tuple[str, str]], terms: Sequence[str], tokenizer_name: str
+) -> list[tuple[Ids, Ids]]:
+    """(question, passage with its title) texts in term numbers."""
+    tokenizer = create_tokenizer(tokenizer_name)
+    numbers = {term: i for i, term in enumerate(terms)}
+
+    def known(texts: Sequence[str]) -> list[Ids]:
+        found = tokenizer.tokenize(texts)
+        return [np.array([numbers[t] for t in text if t in numbers], np.int32) for text in found]
+
+    questions, passages = known([q for q, _ in pairs]), known([p for _, p in pairs])
+    both = zip(questions, passages, strict=True)
+    return [(question, passage) for question, passage in both if len(question) and len(passage)]
+
+
+def train_static(
+    corpus: str,
+    pairs: Sequence[tuple[str, str]],
+    config: StaticTrainingConfig,
+    output: Path,
+    *,
+    teacher: Encoder | None,
+) -> StaticEncoder:
+    """Train and write ``output/static-ko.safetensors``; continues an interrupted run.
+
+    Args:
+        corpus: any source that ``read_documents`` takes.
+        pairs: (question, passage text with its title), to learn from beside the corpus.
+        config: sizes, shares and the loop.
+        output: the run's folder.
+        teacher: gives the initial vectors of the terms; None starts at random.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    seed_everything(config.loop.seed)
+    passages, terms = read_term_passages(corpus, config, output / "passages.npz")
+    questions = question_pairs(pairs, terms, config.tokenizer)
+    logger.info(
+        "%d passages, %d terms, %d question pairs", len(passages), len(terms), len(questions)
+    )
+    model = StaticModel(_start(passages, terms, config, output / "initial.npy", teacher))
+    record = train(StaticTask(model, passages, questions, config), config.loop, output)
+    path = output / "static-ko.safetensors"
+    _write(path, model, terms, config)
+    summary = {"config": dataclasses.asdict(config), "corpus": Path(corpus).name, **record}
+    summary |= {"n_passages": len(passages), "n_terms": len(terms), "n_questions": len(questions)}
+    summary["initial"] = teacher.fingerprint if teacher else "random"
+    (output / "run.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    return StaticEncoder.load(path)
+
+
+def _start(
+    passages: TermPassages,
+    terms: Sequence[str],
+    config: StaticTrainingConfig,
+    cache: Path,
+    teacher: Encoder | None,
+) -> Vectors:
+    if teacher is None:
+        random = np.random.default_rng(config.loop.seed)
+        return random.normal(0, 0.1, (len(terms), config.dim)).astype(np.float32)
+    if not cache.exists():
+        counts = np.bincount(passages.ids, minlength=len(terms))
+        np.save(cache, initial_table(terms, counts, teacher, config.dim), allow_pickle=False)
+    return np.asarray(np.load(cache, allow_pickle=False), dtype=np.float32)
+
+
+def _write(
+    path: Path, model: StaticModel, terms: Sequence[str], config: StaticTrainingConfig
+) -> None:
+    tensors = {
+        "table": model.table.detach().cpu().numpy(),
+        "question_weights": model.question_weights.detach().cpu().numpy(),
+        "terms": np.frombuffer("\n".join(terms).encode("utf-8"), dtype=np.uint8),
+    }
+    metadata = {
+        "tokenizer_name": config.tokenizer,
+        "tokenizer": create_tokenizer(config.tokenizer).fingerprint,
+        "title_weight": str(config.title_weight),
+    }
+    write_tensors(path, tensors, metadata)

