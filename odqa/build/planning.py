@@ -42,7 +42,7 @@ _ENCODED_PASSAGES = 64
 _KOWIKI_DOCUMENTS, _KOWIKI_CHARS = 560_000, 345_000_000  # January 2023; it grows by a few percent
 _BYTES_PER_NUMBER = {"flat": 4, "fp16": 2, "sq8": 1}
 # Measured on Korean Wikipedia's size, see ``_memory``.
-_WORKER_BYTES = 210_000_000
+_WORKER_BYTES = 130_000_000
 _BASE_BYTES = 200_000_000
 _BYTES_PER_TERM = 450
 _BYTES_PER_PASSAGE = 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -81,11 +82,8 @@ def _chain(head: list[ShardJob], jobs: Iterator[ShardJob]) -> Iterator[ShardJob]
 def _in_processes(
     jobs: Iterator[ShardJob], settings: ShardSettings, n_workers: int
 ) -> Iterator[int]:
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (settings,))
-    pending: set[Future[int]] = set()
-    try:
+    with _pool(settings, n_workers) as pool:
+        pending: set[Future[int]] = set()
         for job in jobs:
             pending.add(pool.submit(_work, job))
             if len(pending) > n_workers:
@@ -94,31 +92,50 @@ def _in_processes(
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
-    except BrokenProcessPool as error:
-        raise OdqaError(
-            "a process that was splitting and tokenising articles was ended from outside, "
-            "probably for want of memory; run the same command again: it continues where it was"
-        ) from error
+
+
+@contextlib.contextmanager
+def _pool(settings: ShardSettings, n_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that are ended at once, whatever they are at, when the body raises.
+
+    They hold one end of a pipe and exit when the other is closed: the executor itself can only wait
+    for the work it has handed out. What they leave half written has another name than a shard, and
+    the next run removes it.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    their_end, our_end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (settings, their_end))
+    try:
+        yield pool
+    except BaseException as error:
+        our_end.close()
+        if isinstance(error, BrokenProcessPool):
+            raise OdqaError(
+                "a process that was splitting and tokenising articles was ended from outside, "
+                "probably for want of memory; run the same command again: it continues where it was"
+            ) from error
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        our_end.close()
+        their_end.close()
 
 
 _maker: ShardMaker | None = None
 
 
-def _start_worker(settings: ShardSettings) -> None:
+def _start_worker(settings: ShardSettings, line: connection.Connection) -> None:
     global _maker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and shuts the pool down
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
+    threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     _maker = ShardMaker(settings)
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the parent does: killed, it can no longer tell its workers to stop."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _end_with_parent(line: connection.Connection) -> None:
+    """Ends this process when the parent closes ``line``, be it by being killed."""
+    connection.wait([line])
+    os._exit(1)
 
 
 def _work(job: ShardJob) -> int:

@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
     as_run = arguments.output is not None or (single is None and not arguments.json)
     if as_run:
         _check_run_ids(questions, arguments.questions)
+    from odqa.evaluation.records import trec_lines
+
     k = arguments.top_k or (100 if single is None or as_run else 10)
     search = open_search(arguments, config)
     started = time.perf_counter()
@@ -118,16 +120,6 @@ def open_search(arguments: argparse.Namespace, config: Config) -> Search:
     retriever = open_retriever(index, config, arguments.retriever)
     reranker = create_reranker(config.rerank, config.dense)
     return Search(retriever, reranker, config.rerank.depth)
-
-
-def trec_lines(question_id: str, candidates: Sequence[Candidate], tag: str) -> Iterator[str]:
-    """``qid Q0 PASSAGE_ID RANK SCORE TAG``, ranks from 1.
-
-    White space in a passage id would break the format; it is written as ``%20``.
-    """
-    for rank, candidate in enumerate(candidates, start=1):
-        passage_id = "%20".join(candidate.passage.passage_id.split())
-        yield f"{question_id} Q0 {passage_id} {rank} {candidate.score:.9g} {tag}"
 
 
 def candidate_record(candidate: Candidate, rank: int) -> dict[str, Any]:

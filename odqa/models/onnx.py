@@ -97,9 +97,11 @@ class OnnxTransformer:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # kept: the session reads these arrays where they are
+        tensors = runtime_tensors(load_tensors(folder))
+        self.max_length = len(tensors["positions"])
         self._values = {
             name: ort.OrtValue.ortvalue_from_numpy(values)
-            for name, values in _used(runtime_tensors(load_tensors(folder)), folder).items()
+            for name, values in _used(tensors, folder).items()
         }
         options.add_external_initializers(list(self._values), list(self._values.values()))
         try:

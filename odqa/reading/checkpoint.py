@@ -6,6 +6,7 @@ other question-answering model is read as its authors' tokenizer lays out a pair
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,11 @@ class ReaderTokenizer:
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files and the settings beside a saved model."""
         self._backend.save_pretrained(folder)
-        settings = {"morphemes": self.morphemes, "titles": self.titles}
+        settings = {
+            "morphemes": self.morphemes,
+            "titles": self.titles,
+            "layout": dataclasses.asdict(self.layout),
+        }
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
 

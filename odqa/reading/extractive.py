@@ -53,10 +53,9 @@ class OnnxSpanModel:
         self._tokenizer = PieceTokenizer.load(
             exported_file(folder, TOKENIZER), morphemes=settings["morphemes"]
         )
-        separator = (2,) if settings["titles"] else None
-        self.layout = Layout((0,), (2, 2), (2,), pad=1, title_separator=separator)
-        self.max_length = 512
+        self.layout = Layout.from_json(settings["layout"])
         self._model = OnnxTransformer(folder)
+        self.max_length = self._model.max_length
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """The pieces of each text, without special tokens."""
@@ -88,7 +87,7 @@ class TransformersSpanModel:
         self._model: Any = model.to(self._device).eval()
         self._batch_tokens = config.batch_tokens
         self.layout = self._tokenizer.layout
-        self.max_length = int(getattr(model.config, "max_position_embeddings", 512))
+        self.max_length = _positions(model)
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """The pieces of each text, without special tokens."""
@@ -116,6 +115,14 @@ class TransformersSpanModel:
             for row, i in enumerate(batch):
                 found[i] = logits[row, : len(windows[i].ids)]
         return found
+
+
+def _positions(model: Any) -> int:
+    """How many tokens a model reads; RoBERTa's positions begin after the padding token's id."""
+    n = int(getattr(model.config, "max_position_embeddings", 512))
+    embeddings = getattr(model.base_model, "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return n if padding is None else n - padding - 1
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -181,6 +188,7 @@ class ExtractiveReader:
                     pieces,
                     max_answer_chars=self._config.max_answer_chars,
                     n_best=self._config.n_best,
+                    length_penalty=self._config.length_penalty,
                 )
             )
         readings: list[list[Reading]] = [[] for _ in questions]

@@ -13,6 +13,8 @@ from odqa.reading.windows import Window
 
 Floats = npt.NDArray[np.float32]
 
+FREE_CHARS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -31,6 +33,7 @@ def decode_window(
     *,
     max_answer_chars: int,
     n_best: int,
+    length_penalty: float = 0.0,
 ) -> list[Span]:
     """The best spans of one window, best first; ties by start, then end.
 
@@ -38,6 +41,10 @@ def decode_window(
     span is start + end logit less those of the first token, which stands for "no answer in this
     window" (Devlin et al. 2019, section 4.3): so scores of different windows and passages of one
     question can be compared, which a softmax within each window would make impossible.
+
+    Start and end are scored apart, so the start of one candidate and the end of another make a long
+    span that both like: each character beyond ``FREE_CHARS``, which nine of ten answers do not
+    reach, costs ``length_penalty``.
     """
     n = window.count
     if n == 0:
@@ -49,9 +56,15 @@ def decode_window(
     scores = start_logits[part, None] + end_logits[None, part] - null  # (n, n)
     lengths = ends[None, :] - starts[:, None]
     allowed = np.triu(np.ones((n, n), dtype=bool)) & (lengths > 0) & (lengths <= max_answer_chars)
+    scores -= np.float32(length_penalty) * np.maximum(lengths - FREE_CHARS, 0)
     scores = np.where(allowed, scores, -np.inf).ravel()
     n_found = min(n_best, int(allowed.sum()))
-    best = np.argpartition(-scores, max(n_found - 1, 0))[:n_found]
+    if n_found == 0:
+        return []
+    # all that tie with the last one, so that the order decides between them
+    last = np.partition(scores, len(scores) - n_found)[len(scores) - n_found]
+    best = np.flatnonzero(scores >= last)
+    best = best[np.argsort(-scores[best], kind="stable")[:n_found]]
     spans = (Span(int(starts[i // n]), int(ends[i % n]), float(scores[i])) for i in best)
     return sorted(spans, key=_order)
 

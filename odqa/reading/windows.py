@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,19 @@ class Layout:
     pad: int
     title_separator: tuple[int, ...] | None = None
     token_types: bool = False
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Layout:
+        """The inverse of ``dataclasses.asdict``, after a way through JSON."""
+        separator = values["title_separator"]
+        return cls(
+            before=tuple(values["before"]),
+            between=tuple(values["between"]),
+            after=tuple(values["after"]),
+            pad=values["pad"],
+            title_separator=None if separator is None else tuple(separator),
+            token_types=values["token_types"],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _train_reader(arguments: argparse.Namespace) -> None:
 def _examples(paths: Sequence[Path]) -> list[Example]:
     from odqa.corpus.datasets import read_examples
 
-    return [example for path in paths for example in read_examples(path)]
+    return [example for path in paths for example in read_examples(path, "train")]
 
 
 def _train_encoder(arguments: argparse.Namespace) -> None:

@@ -40,12 +40,15 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
             lie beside ``output``.
 
     Raises:
-        OdqaError: the folder holds no BERT model.
+        OdqaError: the folder holds no BERT model, or a reader that was trained with token types.
         MissingDependencyError: the package ``onnx`` is not installed.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.get("model_type") != "bert" or config.get("hidden_act", "gelu") != "gelu":
         raise OdqaError(f"{folder}: only BERT with exact GELU can be exported, not this model")
+    settings = folder / "odqa.json"
+    if settings.exists() and json.loads(settings.read_text())["layout"]["token_types"]:
+        raise OdqaError(f"{folder}: a reader that uses token types cannot be exported")
     tensors = _read_model(folder)
     output.mkdir(parents=True, exist_ok=True)
     (output / GRAPH).write_bytes(build_graph(config, runtime_tensors(tensors)))
@@ -62,13 +65,21 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
     metadata = {"shared": shared.name} if shared is not None else {}
     write_tensors(output / WEIGHTS_FILE, own, metadata, exact=EXACT)
     for name in (TOKENIZER, "odqa.json"):
-        same = shared is not None and _same(folder / name, shared / name)
+        # the settings tell that a folder is a reader: they are never left to another
+        same = name == TOKENIZER and shared is not None and _same(folder / name, shared / name)
         if (folder / name).exists() and not same:
             (output / name).write_bytes((folder / name).read_bytes())
 
 
 def _same(first: Path, second: Path) -> bool:
-    return first.exists() and second.exists() and first.read_bytes() == second.read_bytes()
+    """Whether two files are both there and equal; of tokenizers, what makes the pieces."""
+    if not (first.exists() and second.exists()):
+        return False
+    if first.name != TOKENIZER:
+        return first.read_bytes() == second.read_bytes()
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in (first, second)]
+    pieces = [[(p, round(s, 4)) for p, s in part["model"]["vocab"]] for part in parts]
+    return pieces[0] == pieces[1] and parts[0]["normalizer"] == parts[1]["normalizer"]
 
 
 def _read_model(folder: Path) -> dict[str, npt.NDArray[Any]]:
@@ -90,7 +101,7 @@ def build_graph(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any
         "EmbedLayerNormalization",
         ["ids", "", "words", "positions", "", "embeddings.gamma", "embeddings.beta", ""],
         extra_outputs=1,
-        epsilon=1e-12,
+        epsilon=graph.epsilon,
     )
     for layer in range(config["num_hidden_layers"]):
         state = graph.layer(state, f"l{layer}.")
@@ -121,6 +132,7 @@ class _Graph:
 
     def __init__(self, helper: Any, config: Mapping[str, Any]) -> None:
         self._helper, self._config = helper, config
+        self.epsilon = float(config.get("layer_norm_eps", 1e-12))
         self.nodes: list[Any] = []
 
     def node(
@@ -157,7 +169,7 @@ class _Graph:
 
     def _add_and_norm(self, new: str, state: str, name: str) -> str:
         parts = [new, state, f"{name}.gamma", f"{name}.beta", f"{name}.bias"]
-        return self.node("SkipLayerNormalization", parts, epsilon=1e-12)
+        return self.node("SkipLayerNormalization", parts, epsilon=self.epsilon)
 
 
 def _named_only(name: str, values: npt.NDArray[Any]) -> Any:

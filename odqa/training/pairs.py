@@ -19,7 +19,7 @@ def reading_pairs(path: Path, title_weight: int) -> list[tuple[str, str]]:
     """(question, title, so often, and passage) of a reading data set's answerable questions."""
     return [
         (example.question, _with_title(example.passage, title_weight))
-        for example in read_examples(path)
+        for example in read_examples(path, "train")
         if example.passage is not None and example.answers
     ]
 
