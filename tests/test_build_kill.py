@@ -1,4 +1,4 @@
-"""A build that is killed with SIGKILL at any moment goes on and ends in the same bytes."""
+"""A build that is killed or interrupted at any moment goes on and ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -190,3 +190,61 @@ def test_workers_end_with_a_killed_build(corpus: Path, script: Path, tmp_path: P
     while group_is_alive(process):
         assert time.monotonic() < patience, "a worker has outlived the build"
         time.sleep(0.05)
+
+
+SLOW_WORKERS = """
+import time
+
+def make_shard(job, *rest):
+    job.path.with_name(f".{job.path.name}.part").touch()  # half written
+    time.sleep(60 if job.path.stem != "000000" else 0)
+    return made(job, *rest)
+
+from odqa.build import workers
+made, workers.make_shard = workers.make_shard, make_shard
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("whole_group", [True, False], ids=["Ctrl-C", "kill -INT"])
+def test_an_interrupted_build_does_not_wait_for_its_workers(
+    undisturbed: tuple[Path, float],
+    corpus: Path,
+    script: Path,
+    tmp_path: Path,
+    whole_group: bool,
+) -> None:
+    slow = tmp_path / "slow.py"  # workers import it as their main module, and are slow too
+    slow.write_text(SLOW_WORKERS + script.read_text(encoding="utf-8"), encoding="utf-8")
+    indexes_dir = tmp_path / "indexes"
+    process = start(slow, corpus, indexes_dir)
+    shards = indexes_dir / ".killed.building" / "shards"
+    while not (shards / "000000.npz").exists() or len(list(shards.glob(".*.part"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    started = time.monotonic()
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    process.wait(timeout=30)
+    assert time.monotonic() - started < 5  # a second at most where nothing else is running
+    assert process.returncode == -signal.SIGINT  # the script's; the command's is 130
+    patience = time.monotonic() + 5
+    while group_is_alive(process):
+        assert time.monotonic() < patience, "a worker has outlived the build"
+        time.sleep(0.05)
+    assert list(shards.glob(".*.part"))
+    process = start(script, corpus, indexes_dir)
+    assert process.wait() == 0
+    assert contents(indexes_dir / "killed") == contents(undisturbed[0])
+
+
+def test_a_bad_line_does_not_wait_for_the_workers(
+    corpus: Path, script: Path, tmp_path: Path
+) -> None:
+    slow, broken = tmp_path / "slow.py", tmp_path / "broken.jsonl"
+    slow.write_text(SLOW_WORKERS + script.read_text(encoding="utf-8"), encoding="utf-8")
+    lines = corpus.read_text(encoding="utf-8").splitlines()
+    # In the fourth shard: two workers are at the second and the third, for a minute, when it is
+    # read.
+    broken.write_text("\n".join([*lines[:130], "{", *lines[130:]]), encoding="utf-8")
+    process = start(slow, broken, tmp_path / "indexes")
+    assert process.wait(timeout=40) == 1

@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import dataclasses
 import importlib.util
 import re
 import tomllib
@@ -103,6 +104,31 @@ def test_requirements_are_bounded() -> None:
         if not requirement.startswith("odqa["):
             assert ">=" in requirement, requirement
             assert "<" in requirement, requirement
+
+
+def test_every_requirement_has_its_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[\[<>=]", r)[0] for group in groups for r in group} - {"odqa"}
+    page = (ROOT / "docs" / "licenses.md").read_text(encoding="utf-8")
+    tables = page[page.index("## Packages that odqa needs") :]
+    assert (
+        set(re.findall(r"^\| ([\w.-]+) (?:\(.*\) )?\|", tables, re.MULTILINE)) - {"package"}
+        == names
+    )
+
+
+def test_every_training_key_is_described() -> None:
+    pytest.importorskip("torch")
+    from odqa.training.loop import LoopConfig
+    from odqa.training.reader import ReaderTrainingConfig
+    from odqa.training.static import StaticTrainingConfig
+
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    keys = {f"loop.{field.name}" for field in dataclasses.fields(LoopConfig)}
+    for config in (ReaderTrainingConfig, StaticTrainingConfig):
+        keys |= {field.name for field in dataclasses.fields(config)} - {"loop", "model"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 
 
 def shell_commands(page: Path) -> list[list[str]]:

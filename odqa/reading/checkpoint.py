@@ -46,12 +46,16 @@ class ReaderTokenizer:
         """The pieces of each text, without special tokens."""
         if self._pieces is not None:
             return self._pieces.encode(texts)
+        if not texts:  # transformers does not take none
+            return []
         batch = self._backend(
             list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         return [
-            _pieces(ids, offsets)
-            for ids, offsets in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+            _pieces(text, ids, offsets)
+            for text, ids, offsets in zip(
+                texts, batch["input_ids"], batch["offset_mapping"], strict=True
+            )
         ]
 
     def tensors(
@@ -143,6 +147,8 @@ def _layout(backend: Any, titles: bool, has_types: bool) -> Layout:
     )
 
 
-def _pieces(ids: list[int], offsets: list[tuple[int, int]]) -> Pieces:
-    spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
+def _pieces(text: str, ids: list[int], offsets: list[tuple[int, int]]) -> Pieces:
+    """Pieces without the space that SentencePiece counts to the one after it."""
+    trimmed = [(end - len(text[start:end].lstrip()), end) for start, end in offsets]
+    spans = np.array(trimmed, dtype=np.int32).reshape(-1, 2)
     return Pieces(np.array(ids, dtype=np.int32), spans[:, 0], spans[:, 1])
