@@ -1,0 +1,51 @@
+"""The bundled models give what the trained ones gave in torch (tests/golden/models.json)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from odqa.config import ReaderConfig
+from odqa.corpus.datasets import read_examples
+from odqa.models.e5 import E5Encoder
+from odqa.models.weights import WEIGHTS
+from odqa.reading.extractive import BUNDLED, OnnxSpanModel
+from odqa.reading.windows import WindowLimits, make_windows
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "models.json").read_text(encoding="utf-8"))
+MEGABYTE = 1_000_000
+
+
+def test_reader_equals_the_trained_one() -> None:
+    """Same windows; logits within what storing the weights in 8 bits moves them."""
+    model = OnnxSpanModel(WEIGHTS / BUNDLED)
+    examples = {e.question_id: e for e in read_examples("sample", "train")}
+    limits = WindowLimits(ReaderConfig().max_length, ReaderConfig().stride)
+    for golden in GOLDEN["reader"]:
+        example = examples[golden["question_id"]]
+        assert example.passage is not None
+        passage = example.passage
+        pieces = model.encode([example.question, passage.title, passage.text])
+        window = make_windows(*pieces, model.layout, limits)[0]
+        assert window.ids.tolist() == golden["ids"]
+        (logits,) = model.logits([window])
+        trained = np.stack([golden["start_logits"], golden["end_logits"]], axis=1)
+        assert np.abs(logits - trained).max() < 0.25
+        assert np.abs(logits - trained).mean() < 0.05
+        assert logits.argmax(axis=0).tolist() == trained.argmax(axis=0).tolist()
+
+
+def test_encoder_equals_the_base_model() -> None:
+    encoder = E5Encoder.load()
+    for golden in GOLDEN["encoder"]:
+        kind, _, text = golden["text"].partition(": ")
+        assert kind in ("query", "passage")
+        if kind == "query":
+            (vector,) = encoder.encode_questions([text])
+            assert vector == pytest.approx(golden["vector"], abs=2e-5)
+
+
+def test_bundled_files_are_small() -> None:
+    size = sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file())
+    assert size <= 90 * MEGABYTE
