@@ -2,7 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUESTION ?= 훈민정음을 만든 임금은 누구인가?
+QUESTION ?=
+define SAMPLE_QUESTIONS
+훈민정음을 만든 임금은 누구인가?
+페니실린을 발견한 사람은 누구야?
+첨성대는 어느 왕 때 세워졌나?
+endef
+export SAMPLE_QUESTIONS
 
 .DEFAULT_GOAL := check
 .PHONY: check ask test lint types format docs install install-dev clean
@@ -10,7 +16,11 @@ QUESTION ?= 훈민정음을 만든 임금은 누구인가?
 check: lint types test-only ## lint, types and tests (installs what they need)
 
 ask: indexes/sample/manifest.json ## build the bundled sample index if absent and ask: make ask QUESTION="…"
+ifeq ($(QUESTION),)
+	@echo "$$SAMPLE_QUESTIONS" | $(BIN)/odqa ask --index sample
+else
 	$(BIN)/odqa ask --index sample "$(QUESTION)"
+endif
 
 test: check ## the same as check: what CI runs
 

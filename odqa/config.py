@@ -88,7 +88,7 @@ class ReaderConfig:
     """The reader. Lengths are in tokens of its own tokenizer unless named otherwise."""
 
     model: str = "reader-ko"  # a bundled name, a Hugging Face id, or a folder
-    passages: int = 10  # candidates read for one question
+    passages: int = 5  # candidates read for one question
     max_length: int = 384  # of a window: question and a stretch of the passage
     stride: int = 128  # tokens two windows of a long passage share
     max_question_length: int = 64  # a longer question is cut
