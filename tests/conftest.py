@@ -1,6 +1,7 @@
 """A small index that the command line built itself, and a way to run commands over it."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,11 @@ from small_components import LastWordReader
 
 from odqa.build import components
 from odqa.cli import main
+
+# A shell that starts the tests in the background has them, and every command they start, ignore
+# Ctrl-C; the tests of interruption need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ARTICLES = [
     {

@@ -21,7 +21,10 @@ from small_components import LastWordReader
 from odqa import __version__
 from odqa.build import components
 
-READER = ("--set", "reader.model=last-word", "--retriever", "sparse")
+READER = (
+    *("--set", "reader.model=last-word", "--retriever", "sparse"),
+    *("--set", "fusion.retrieval_weight=1", "--set", "fusion.no_answer_bias=0"),
+)
 
 
 def environment() -> dict[str, str]:

@@ -9,6 +9,8 @@ from odqa.errors import ConfigError, OdqaError
 from odqa.fusion import LogLinearFusion, log_sum_exp, standardize
 from odqa.types import Candidate, Passage, Reading
 
+PLAIN = FusionConfig(retrieval_weight=1.0, no_answer_bias=0.0)
+
 
 def candidate(
     passage_id: str, score: float, text: str = "세종대왕이 훈민정음을 지었다."
@@ -25,7 +27,7 @@ def reading(
 
 
 def test_one_reading_against_no_answer() -> None:
-    prediction = LogLinearFusion(FusionConfig()).fuse("q", [reading("1#0", "세종", 2.0)], k=5)
+    prediction = LogLinearFusion(PLAIN).fuse("q", [reading("1#0", "세종", 2.0)], k=5)
     (answer,) = prediction.answers
     # One candidate says nothing by its retrieval score, so fused = 1.0 * 2.0 + 1.0 * 0.
     assert answer.score == pytest.approx(2.0)
@@ -60,7 +62,7 @@ def test_equal_answers_add_their_evidence_and_overtake() -> None:
         reading("2#0", "《세종 대왕》", 2.5),
         reading("3#0", "세종대왕", 2.6),
     ]
-    prediction = LogLinearFusion(FusionConfig()).fuse("q", readings, k=5)
+    prediction = LogLinearFusion(PLAIN).fuse("q", readings, k=5)
     best = prediction.answers[0]
     assert best.text == "세종대왕"  # the words of the best evidence
     assert best.score == pytest.approx(math.log(math.exp(2.5) + math.exp(2.6)))
@@ -76,13 +78,13 @@ def test_score_is_aggregated_at_the_temperature() -> None:
 
 def test_other_boundaries_stay_other_answers() -> None:
     readings = [reading("1#0", "대통령", 2.0), reading("1#0", "대통령인", 1.0)]
-    prediction = LogLinearFusion(FusionConfig()).fuse("q", readings, k=5)
+    prediction = LogLinearFusion(PLAIN).fuse("q", readings, k=5)
     assert [answer.text for answer in prediction.answers] == ["대통령", "대통령인"]
 
 
 def test_a_reading_given_twice_speaks_once() -> None:
     readings = [reading("1#0", "세종", 2.0), reading("1#0", "세종", 1.0)]
-    (answer,) = LogLinearFusion(FusionConfig()).fuse("q", readings, k=5).answers
+    (answer,) = LogLinearFusion(PLAIN).fuse("q", readings, k=5).answers
     assert answer.score == pytest.approx(2.0)
     assert len(answer.evidence) == 1
 
@@ -95,26 +97,26 @@ def test_ties_by_passage_id_then_place_then_generated_last() -> None:
         reading("1#0", "가", 1.0, start=0),
     ]
     for order in (readings, readings[::-1]):
-        prediction = LogLinearFusion(FusionConfig()).fuse("q", order, k=5)
+        prediction = LogLinearFusion(PLAIN).fuse("q", order, k=5)
         assert [answer.text for answer in prediction.answers] == ["가", "라", "다", "나"]
 
 
 def test_cut_to_k_leaves_probabilities_alone() -> None:
     readings = [reading("1#0", "가", 1.0), reading("2#0", "나", 0.0)]
-    fusion = LogLinearFusion(FusionConfig())
+    fusion = LogLinearFusion(PLAIN)
     whole, cut = fusion.fuse("q", readings, k=5), fusion.fuse("q", readings, k=1)
     assert cut.answers == whole.answers[:1]
     assert cut.no_answer_probability == whole.no_answer_probability
 
 
 def test_no_reading_is_no_answer() -> None:
-    prediction = LogLinearFusion(FusionConfig()).fuse("q", [], k=5)
+    prediction = LogLinearFusion(PLAIN).fuse("q", [], k=5)
     assert prediction.answers == ()
     assert prediction.no_answer_probability == 1.0
 
 
 def test_blank_readings_are_dropped() -> None:
-    assert LogLinearFusion(FusionConfig()).fuse("q", [reading("1#0", " ", 9.0)], k=5).answers == ()
+    assert LogLinearFusion(PLAIN).fuse("q", [reading("1#0", " ", 9.0)], k=5).answers == ()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_bad_configuration_is_named(config: FusionConfig, key: str) -> None:
 
 def test_a_score_that_is_no_number_is_an_error() -> None:
     with pytest.raises(OdqaError, match="1#0"):
-        LogLinearFusion(FusionConfig()).fuse("q", [reading("1#0", "가", math.nan)], k=1)
+        LogLinearFusion(PLAIN).fuse("q", [reading("1#0", "가", math.nan)], k=1)
 
 
 def test_standardize() -> None:

@@ -13,9 +13,16 @@ from odqa.protocols import Fusion, Reader, Reranker, Retriever
 
 
 @pytest.fixture
+
+PLAIN = FusionConfig(retrieval_weight=1.0, no_answer_bias=0.0)
+
+
 def pipeline() -> Pipeline:
     return Pipeline(
-        OverlapRetriever(PASSAGES), LastWordReader(), LogLinearFusion(FusionConfig()), n_passages=3
+        OverlapRetriever(PASSAGES),
+        LastWordReader(),
+        LogLinearFusion(PLAIN),
+        n_passages=3,
     )
 
 
@@ -23,7 +30,9 @@ def test_the_components_are_what_the_protocols_ask() -> None:
     assert isinstance(OverlapRetriever(PASSAGES), Retriever)
     assert isinstance(LastWordReader(), Reader)
     assert isinstance(ShortestFirst(), Reranker)
-    assert isinstance(LogLinearFusion(FusionConfig()), Fusion)
+    assert isinstance(
+        LogLinearFusion(PLAIN), Fusion
+    )
 
 
 def test_answer(pipeline: Pipeline) -> None:
@@ -91,7 +100,7 @@ def test_reranker_sees_its_depth_and_the_reader_the_cut() -> None:
     pipeline = Pipeline(
         OverlapRetriever(PASSAGES),
         LastWordReader(),
-        LogLinearFusion(FusionConfig()),
+        LogLinearFusion(PLAIN),
         n_passages=1,
         reranker=ShortestFirst(),
         rerank_depth=4,
