@@ -12,11 +12,10 @@ from odqa.pipeline import Pipeline, given_candidates
 from odqa.protocols import Fusion, Reader, Reranker, Retriever
 
 
-@pytest.fixture
-
 PLAIN = FusionConfig(retrieval_weight=1.0, no_answer_bias=0.0)
 
 
+@pytest.fixture
 def pipeline() -> Pipeline:
     return Pipeline(
         OverlapRetriever(PASSAGES),
@@ -30,9 +29,7 @@ def test_the_components_are_what_the_protocols_ask() -> None:
     assert isinstance(OverlapRetriever(PASSAGES), Retriever)
     assert isinstance(LastWordReader(), Reader)
     assert isinstance(ShortestFirst(), Reranker)
-    assert isinstance(
-        LogLinearFusion(PLAIN), Fusion
-    )
+    assert isinstance(LogLinearFusion(PLAIN), Fusion)
 
 
 def test_answer(pipeline: Pipeline) -> None:
