@@ -11,7 +11,6 @@ from odqa.fusion import LogLinearFusion
 from odqa.pipeline import Pipeline, given_candidates
 from odqa.protocols import Fusion, Reader, Reranker, Retriever
 
-
 PLAIN = FusionConfig(retrieval_weight=1.0, no_answer_bias=0.0)
 
 
