@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odqa.errors import OdqaError
-from odqa.models.weights import read_tensors
+from odqa.models.weights import read_metadata, read_tensors
 
 GRAPH, WEIGHTS_FILE, TOKENIZER = "model.onnx", "weights.safetensors", "tokenizer.json"
 SPAN_HEAD = "logits"
@@ -69,7 +69,7 @@ def exported_file(folder: Path, name: str) -> Path:
     path = folder / name
     if path.exists():
         return path
-    _, metadata = read_tensors(folder / WEIGHTS_FILE)
+    metadata = read_metadata(folder / WEIGHTS_FILE)
     return folder.parent / metadata.get("shared", "") / name
 
 

@@ -162,9 +162,8 @@ def sum_rows(table: Vectors, bags: Bags) -> Vectors:
         high = min(low + _CHUNK, n)
         starts = bags.starts[low : high + 1]
         part = slice(starts[0], starts[-1])
-        full = np.flatnonzero(
-            np.diff(starts)
-        )  # reduceat would give an empty text a neighbour's row
+        # reduceat would give a text without terms its neighbour's row
+        full = np.flatnonzero(np.diff(starts))
         if len(full):
             rows = table[bags.ids[part]] * bags.weights[part, None]
             sums[low + full] = np.add.reduceat(rows, starts[full] - starts[0], axis=0)

@@ -91,6 +91,21 @@ def write_tensors(
     part.replace(path)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, without reading its tensors.
+
+    Raises:
+        OdqaError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise OdqaError(f"{path}: the model file cannot be read ({error})") from error
+
+
 def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """All tensors of a file, matrices back in fp32, and its metadata.
 

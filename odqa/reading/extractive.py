@@ -101,9 +101,7 @@ class TransformersSpanModel:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         device = torch.device(self._device)
         for batch in _batches([len(window.ids) for window in windows], self._batch_tokens):
-            inputs = self._tokenizer.tensors(
-                [windows[i] for i in batch], torch.device(self._device)
-            )
+            inputs = self._tokenizer.tensors([windows[i] for i in batch], device)
             half = self._precision != "fp32"
             with (
                 torch.inference_mode(),
