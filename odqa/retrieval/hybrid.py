@@ -86,14 +86,14 @@ class HybridRetriever(RowRetriever):
         if config.rrf_k < 0:
             raise ConfigError(f"retrieval.rrf_k must be 0 or more, got {config.rrf_k}")
         super().__init__(sparse.store)
-        self._sparse = sparse
-        self._dense = dense
+        self.sparse = sparse
+        self.dense = dense
         self._config = config
 
     def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
         """At most k rows for each question with their merged scores, best first."""
         depth = max(k, self._config.depth)
-        legs = (leg.rank(questions, k=depth) for leg in (self._sparse, self._dense))
+        legs = (leg.rank(questions, k=depth) for leg in (self.sparse, self.dense))
         return [self._merge(sparse, dense, k) for sparse, dense in zip(*legs, strict=True)]
 
     def _merge(self, sparse: Ranking, dense: Ranking, k: int) -> Ranking:
