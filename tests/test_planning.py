@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hashing_encoder import DIM, HashingEncoder
 
-from odqa.build import build_index, components, plan_build, planning
+from odqa.build import build_index, components, plan_build, trial
 from odqa.config import Config, load_config
 from odqa.errors import ConfigError, InputError
 from odqa.store import read_manifest
@@ -114,7 +114,7 @@ def test_what_could_not_be_read_is_estimated_from_the_size(
     (folder / "wiki_00").write_text(text, "utf-8")
     whole = plan_build(tmp_path / "wiki", config())
     assert (whole.documents, whole.exact) == (400, True)
-    monkeypatch.setattr(planning, "_READ_SECONDS", 0.0)
+    monkeypatch.setattr(trial, "_READ_SECONDS", 0.0)
     guessed = plan_build(tmp_path / "wiki", config())
     assert not guessed.exact
     assert guessed.documents > 40
@@ -125,6 +125,6 @@ def test_a_packed_corpus_is_measured_packed(tmp_path: Path) -> None:
     path = tmp_path / "dump.xml.bz2"
     chars = sum(len(document.text) for document in documents)
     text = "\n".join(lines(300)) + "\n"
-    path.write_bytes(planning._packer(path)(text.encode()))
-    assert planning._times_larger(path, documents, chars) == pytest.approx(1, abs=0.05)
-    assert planning._times_larger(path, documents, chars / 10) == pytest.approx(10, abs=0.5)
+    path.write_bytes(trial._packer(path)(text.encode()))
+    assert trial._times_larger(path, documents, chars) == pytest.approx(1, abs=0.05)
+    assert trial._times_larger(path, documents, chars / 10) == pytest.approx(10, abs=0.5)

@@ -1,0 +1,135 @@
+"""How many cores there are for this process, and a pool of processes that ends at once."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from pathlib import Path
+
+from odqa.errors import OdqaError
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def n_cores() -> int:
+    """The processor cores that this process may use: its affinity, and its container's quota.
+
+    A quota (``docker run --cpus``) is rounded up.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, -int(-quota // 1)))
+
+
+def cpu_quota(own: Path = Path("/proc/self/cgroup"), mount: Path = _CGROUPS) -> float | None:
+    """The least quota of this process's control groups, in cores; None without one.
+
+    ``own`` names the groups (see cgroups(7)): version 2 has ``cpu.max`` in each folder from the
+    process's group up to ``mount``, version 1 ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. In a
+    container the path may be the host's; then the folders that exist are those at the top.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux, or no /proc
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            quotas += [_quota_v2(folder) for folder in _upwards(mount, path)]
+        elif "cpu" in controllers.split(","):
+            for name in (controllers, "cpu"):
+                quotas += [_quota_v1(folder) for folder in _upwards(mount / name, path)]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    folder = root / path.lstrip("/")
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):  # no such group, or no such file in the topmost one
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        period = int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return quota / period if quota > 0 else None  # -1: no quota
+
+
+@contextlib.contextmanager
+def worker_pool(
+    n_workers: int,
+    work: str,
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple[object, ...] = (),
+) -> Iterator[ProcessPoolExecutor]:
+    """Workers that are ended at once, whatever they are at, when the body raises.
+
+    They hold one end of a pipe and exit when the other is closed, be it because this process was
+    killed: the executor itself can only wait for the work it has handed out. Ctrl-C is left to this
+    process.
+
+    Args:
+        n_workers: processes.
+        work: what they do, for the error: "reading the dump".
+        initializer: run once in each, with ``initargs``.
+
+    Raises:
+        OdqaError: a worker was ended from outside.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    their_end, our_end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        n_workers, context, _start_worker, (their_end, initializer, initargs)
+    )
+    try:
+        yield pool
+    except BaseException as error:
+        our_end.close()
+        if isinstance(error, BrokenProcessPool):
+            raise OdqaError(
+                f"a process that was {work} was ended from outside, probably for want of memory; "
+                "run the same command again (a build continues where it was), with fewer processes "
+                "if need be: --set build.workers=1"
+            ) from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        our_end.close()
+        their_end.close()
+
+
+def _start_worker(
+    line: connection.Connection,
+    initializer: Callable[..., None] | None,
+    initargs: tuple[object, ...],
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
+    threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with_parent(line: connection.Connection) -> None:
+    """Ends this process when the parent closes ``line``, be it by being killed."""
+    connection.wait([line])
+    os._exit(1)
