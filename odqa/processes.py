@@ -15,7 +15,7 @@ from pathlib import Path
 
 from odqa.errors import OdqaError
 
-_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def n_cores() -> int:
@@ -30,48 +30,47 @@ def n_cores() -> int:
     return cores if quota is None else max(1, min(cores, -int(-quota // 1)))
 
 
-def cpu_quota(own: Path = Path("/proc/self/cgroup"), mount: Path = _CGROUPS) -> float | None:
-    """The least quota of this process's control groups, in cores; None without one.
+def cpu_quota() -> float | None:
+    """The least quota of this process's control groups, in cores; None without one."""
+    quotas = []
+    for folder in control_groups("cpu"):
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+            quotas.append(None if quota == "max" else int(quota) / int(period))
+        elif (folder / "cpu.cfs_quota_us").is_file():
+            allowed = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
+            quotas.append(allowed / int(period) if allowed > 0 else None)  # -1: no quota
+    return min((quota for quota in quotas if quota), default=None)
 
-    ``own`` names the groups (see cgroups(7)): version 2 has ``cpu.max`` in each folder from the
-    process's group up to ``mount``, version 1 ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. In a
-    container the path may be the host's; then the folders that exist are those at the top.
+
+def control_groups(
+    controller: str, *, own: Path | None = None, mount: Path | None = None
+) -> list[Path]:
+    """The folders of this process's control groups, from its own up; none where there are none.
+
+    ``own`` (default: /proc/self/cgroup) names the groups, see cgroups(7): version 2 has one tree at
+    ``mount`` (default: /sys/fs/cgroup), version 1 one for each controller. In a container the path
+    may be the host's; then the folder that exists is the one at the top.
     """
+    own, mount = own or _OWN_GROUPS, mount or _CGROUPS
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:  # no Linux, or no /proc
-        return None
-    quotas = []
+        return []
+    folders: list[Path] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            quotas += [_quota_v2(folder) for folder in _upwards(mount, path)]
-        elif "cpu" in controllers.split(","):
-            for name in (controllers, "cpu"):
-                quotas += [_quota_v1(folder) for folder in _upwards(mount / name, path)]
-    return min((quota for quota in quotas if quota), default=None)
+            folders += _upwards(mount, path)
+        elif controller in controllers.split(","):
+            folders += [*_upwards(mount / controllers, path), *_upwards(mount / controller, path)]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def _upwards(root: Path, path: str) -> list[Path]:
     folder = root / path.lstrip("/")
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
-
-
-def _quota_v2(folder: Path) -> float | None:
-    try:
-        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):  # no such group, or no such file in the topmost one
-        return None
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _quota_v1(folder: Path) -> float | None:
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
-        period = int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    return quota / period if quota > 0 else None  # -1: no quota
 
 
 @contextlib.contextmanager

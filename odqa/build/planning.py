@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class Measured:
 
     corpus: Corpus
     trial: Trial
+    load_seconds: float  # until a build can begin
 
 
 def plan_build(source: Path | str, config: Config) -> BuildPlan:
@@ -73,14 +75,16 @@ def measure(source: Path | str, config: Config) -> Measured:
     legs = legs_of(config.retrieval.retriever)
     check_corpus_config(config.corpus)
     n_workers(config.build.workers)
+    started = time.process_time()
     tokenizer = create_tokenizer(config.tokenizer.name) if "sparse" in legs else None
     encoder = create_encoder(config.dense) if "dense" in legs else None
     if encoder is not None:
         bytes_per_vector(config.dense.faiss, 1, encoder.dim)
+    load_seconds = time.process_time() - started
     corpus = look_at(str(source))
     with tempfile.TemporaryDirectory(prefix="odqa-plan-") as directory:
         trial = build_trial(corpus.sample, Path(directory), config, tokenizer, encoder)
-    return Measured(corpus, trial)
+    return Measured(corpus, trial, load_seconds + trial.import_seconds)
 
 
 def predict(measured: Measured, config: Config) -> BuildPlan:
@@ -101,7 +105,12 @@ def predict(measured: Measured, config: Config) -> BuildPlan:
         documents=round(corpus.documents),
         passages=passages,
         exact=corpus.exact,
-        seconds=round(tokenise_seconds + trial.sparse_seconds * scale + encode_seconds),
+        seconds=round(
+            measured.load_seconds
+            + tokenise_seconds
+            + sizes.sparse * trial.sparse_seconds * scale
+            + encode_seconds
+        ),
         tokenise_seconds=round(tokenise_seconds),
         encode_seconds=round(encode_seconds),
         disk_bytes=round(sizes.index),
@@ -140,6 +149,7 @@ class _Sizes:
     vectors: float  # as they are encoded, 4 bytes a number
     stored_vectors: float
     terms: float  # a number, not bytes
+    sparse: int  # 1 with a sparse leg, else 0
 
     @property
     def index(self) -> float:
@@ -166,6 +176,7 @@ def _sizes(measured: Measured, config: Config, passages: int) -> _Sizes:
         vectors=4 * dim * passages,
         stored_vectors=stored * passages,
         terms=sparse * trial.terms * scale**_HEAPS,
+        sparse=sparse,
     )
 
 

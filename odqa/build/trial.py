@@ -56,6 +56,7 @@ class Trial:
     shard_bytes: int
     posting_bytes: int
     vocabulary_bytes: int
+    import_seconds: float  # of what a stage imports, unless it was there already
     make_seconds: float
     sparse_seconds: float
     encode_seconds_per_passage: float
@@ -177,9 +178,13 @@ def build_trial(
     store = PassageStore.open(directory / "passages")
     block = read_terms(shard)
     sparse_seconds = 0.0
+    started = time.process_time()
+    if encoder is not None:
+        import faiss  # noqa: F401  # for its time and memory
     if tokenizer is not None:
-        import bm25s  # type: ignore[import-untyped]  # noqa: F401  # its import is not to be timed
-
+        import bm25s  # type: ignore[import-untyped]  # noqa: F401  # likewise
+    import_seconds = time.process_time() - started
+    if tokenizer is not None:
         started = time.process_time()
         write_sparse_leg(directory / "sparse", lambda: [shard], config.sparse, tokenizer)
         sparse_seconds = time.process_time() - started
@@ -194,6 +199,7 @@ def build_trial(
         shard_bytes=_bytes([shard]),
         posting_bytes=_bytes(directory.glob("sparse/*")) - vocabulary_bytes,
         vocabulary_bytes=vocabulary_bytes,
+        import_seconds=import_seconds,
         make_seconds=make_seconds,
         sparse_seconds=sparse_seconds,
         encode_seconds_per_passage=_time_encoder(encoder, store) if encoder else 0.0,

@@ -30,12 +30,14 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def add_index_options(parser: argparse.ArgumentParser) -> None:
+def add_index_options(
+    parser: argparse.ArgumentParser, *, default: str = "the only one, or sample"
+) -> None:
     """``--index`` and ``--indexes-dir``."""
     parser.add_argument(
         "--index",
         metavar="NAME|PATH",
-        help="a name under --indexes-dir or an index folder (default: the only one, or sample)",
+        help=f"a name under --indexes-dir or an index folder (default: {default})",
     )
     add_indexes_dir(parser)
 
