@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odqa.build.indexing import write_sparse_leg
-from odqa.build.shards import ShardJob, make_shard, read_passages, read_terms
+from odqa.build.shards import FIELDS, ShardJob, make_shard, read_passages, read_vocabulary
 from odqa.config import Config
 from odqa.corpus import read_documents
 from odqa.corpus.opening import read_lines
@@ -31,6 +31,7 @@ _SAMPLE_CHARS = 1_500_000
 _ENCODED_PASSAGES = 64
 _KOWIKI_DOCUMENTS, _KOWIKI_CHARS = 560_000, 345_000_000  # January 2023; it grows by a few percent
 _RESIDENT_BYTES = 400_000_000  # where the system does not tell
+_OF_TERMS = ("terms.", "indptr.", "bounds.")  # files of the sparse leg with a row for each term
 _JSON_LINES = re.compile(r"\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?$")
 
 
@@ -176,7 +177,7 @@ def build_trial(
     with PassageWriter(directory / "passages") as writer:
         writer.append(read_passages(shard))
     store = PassageStore.open(directory / "passages")
-    block = read_terms(shard)
+    terms = {term for field in FIELDS for term in read_vocabulary(shard, field)}
     sparse_seconds = 0.0
     started = time.process_time()
     if encoder is not None:
@@ -188,13 +189,11 @@ def build_trial(
         started = time.process_time()
         write_sparse_leg(directory / "sparse", lambda: [shard], config.sparse, tokenizer)
         sparse_seconds = time.process_time() - started
-    vocabulary_bytes = _bytes(directory.glob("sparse/terms.*")) + _bytes(
-        directory.glob("sparse/*vocab*")
-    )
+    vocabulary_bytes = _bytes(p for name in _OF_TERMS for p in directory.glob(f"sparse/{name}*"))
     return Trial(
         chars=sum(len(document.text) for document in documents),
         passages=len(store),
-        terms=len(block.vocabulary.lengths),
+        terms=len(terms),
         passage_bytes=_bytes(directory.glob("passages/*")),
         shard_bytes=_bytes([shard]),
         posting_bytes=_bytes(directory.glob("sparse/*")) - vocabulary_bytes,
