@@ -73,6 +73,15 @@ def _upwards(root: Path, path: str) -> list[Path]:
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
 
 
+def resident_bytes(*, peak: bool = False) -> int | None:
+    """What this process holds in memory, now or at most so far; None where it cannot be told."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:  # no Linux
+        return None
+    return 1024 * int(status.partition("VmHWM:" if peak else "VmRSS:")[2].split()[0])
+
+
 @contextlib.contextmanager
 def worker_pool(
     n_workers: int,

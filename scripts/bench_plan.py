@@ -31,13 +31,18 @@ class Peak:
     """The most that was seen of each."""
 
     resident: int = 0
+    parts: tuple[int, ...] = ()  # of ``resident``: of each process, the first one's first
+    alone: int = 0  # of the first process
     anonymous: int = 0
     disk: int = 0
     processes: int = 0
 
     def look(self, root: int, folder: Path) -> None:
         statuses = [status(process) for process in family(root)]
-        self.resident = max(self.resident, sum(resident for resident, _ in statuses))
+        parts = tuple(resident for resident, _ in statuses)
+        if sum(parts) > self.resident:
+            self.resident, self.parts = sum(parts), parts
+        self.alone = max(self.alone, parts[0])
         self.anonymous = max(self.anonymous, sum(anonymous for _, anonymous in statuses))
         self.disk = max(self.disk, disk_bytes(folder))
         self.processes = max(self.processes, len(statuses))
@@ -65,9 +70,8 @@ def compare(corpus: str, options: list[str], scratch: Path | None) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="odqa-bench-plan-", dir=scratch) as directory:
         command += ["--indexes-dir", directory]
         started = time.monotonic()
-        plan = json.loads(
-            subprocess.run([*command, "--plan"], check=True, capture_output=True).stdout
-        )
+        planned = subprocess.run([*command, "--plan"], check=True, stdout=subprocess.PIPE)
+        plan = json.loads(planned.stdout)
         plan_seconds = time.monotonic() - started
         built, peak, seconds = build(command, Path(directory))
     pairs = {
@@ -84,6 +88,8 @@ def compare(corpus: str, options: list[str], scratch: Path | None) -> dict[str, 
         "predicted": {name: predicted for name, (predicted, _) in pairs.items()},
         "true": {name: round(true, 1) for name, (_, true) in pairs.items()},
         "ratio": {name: round(p / true, 3) for name, (p, true) in pairs.items()},
+        "resident_of_each": peak.parts,
+        "first_process_bytes": peak.alone,
         "anonymous_bytes": peak.anonymous,
         "processes": peak.processes,
         "load": round(os.getloadavg()[0], 1),

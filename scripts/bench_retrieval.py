@@ -75,7 +75,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="odqa-bench-") as temporary:
             scratch = arguments.scratch or Path(temporary)
             scratch.mkdir(parents=True, exist_ok=True)
-            record["peers"] = _beside_peers(arguments.index, questions, scratch, arguments.rounds)
+            record["peers"] = _beside_peers(
+                arguments.index, questions, scratch, arguments.rounds
+            )
     print(json.dumps(record, ensure_ascii=False))
 
 

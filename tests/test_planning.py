@@ -6,8 +6,10 @@ import argparse
 import gzip
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Run
 from hashing_encoder import DIM, HashingEncoder
@@ -16,6 +18,7 @@ from odqa.build import Budget, build_index, components, fit, plan_build, plannin
 from odqa.cli.options import size
 from odqa.config import Config, load_config
 from odqa.errors import ConfigError, InputError, OdqaError
+from odqa.protocols import Vectors
 from odqa.store import read_manifest
 from odqa.types import Document
 
@@ -136,10 +139,25 @@ def test_a_packed_corpus_is_measured_packed(tmp_path: Path) -> None:
 # ---- budgets ----
 
 
+TIMES = 128
+WIDE = TIMES * DIM
+
+
+class WideEncoder(HashingEncoder):
+    """The same vectors with every number repeated, so that they are most of an index."""
+
+    dim = WIDE
+
+    def encode_questions(self, texts: Sequence[str]) -> Vectors:
+        vectors = super().encode_questions(texts)
+        return np.repeat(vectors, TIMES, axis=1) / np.float32(TIMES**0.5)
+
+
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A corpus of several shards, whose dense vectors are most of its index."""
     monkeypatch.setattr(planning, "SHARD_DOCUMENTS", 100)
+    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config: WideEncoder())
     path = tmp_path / "corpus.jsonl"
     path.write_text("\n".join(lines(300)), "utf-8")
     return path
@@ -153,14 +171,14 @@ def test_what_fits_is_built_as_configured(corpus: Path) -> None:
 
 
 def test_little_disk_stores_the_vectors_smaller_then_not_at_all(corpus: Path) -> None:
-    disk = plan_build(corpus, config()).build_disk_bytes
-    passages = plan_build(corpus, config()).passages
-    half = fit(corpus, config(), Budget(disk_bytes=disk - passages * DIM * 1))
+    plan = plan_build(corpus, config())
+    disk, passages = plan.build_disk_bytes, plan.passages
+    half = fit(corpus, config(), Budget(disk_bytes=disk - passages * WIDE * 1))
     assert half.chosen.settings == ("dense.faiss=fp16",)
     assert [str(rejected) for rejected, _ in half.rejected] == ["--set build.workers=1"]
-    quarter = fit(corpus, config(), Budget(disk_bytes=disk - passages * DIM * 3))
+    quarter = fit(corpus, config(), Budget(disk_bytes=disk - int(passages * WIDE * 2.5)))
     assert quarter.chosen.settings == ("dense.faiss=sq8",)
-    sparse = fit(corpus, config(), Budget(disk_bytes=disk - passages * DIM * 4))
+    sparse = fit(corpus, config(), Budget(disk_bytes=disk - passages * WIDE * 4))
     assert sparse.chosen.settings == ("retrieval.retriever=sparse",)
     assert sparse.chosen.plan.encode_seconds == 0
     reasons = [reasons for _, reasons in sparse.rejected]
@@ -173,11 +191,13 @@ def test_little_memory_takes_fewer_processes_first(
     monkeypatch.setattr("odqa.build.workers.n_cores", lambda: 8)
     wanted = plan_build(corpus, config())
     assert wanted.processes == 8
-    half = fit(corpus, config(), Budget(memory_bytes=wanted.memory_bytes - 1))
+    half = fit(corpus, config(), Budget(memory_bytes=wanted.memory_bytes * 3 // 4))
     assert half.chosen.settings == ("build.workers=4",)
     (rejected,) = half.rejected
     assert rejected[1][0].startswith("memory: ")
-    fewer = fit(corpus, config("build.workers=4"), Budget(memory_bytes=wanted.memory_bytes - 1))
+    fewer = fit(
+        corpus, config("build.workers=4"), Budget(memory_bytes=wanted.memory_bytes * 3 // 4)
+    )
     assert fewer.chosen.settings == ()
 
 
@@ -229,7 +249,7 @@ def test_the_command_plans_and_builds_within_a_budget(
 ) -> None:
     plan = plan_build(corpus, config())
     command = ("build-index", str(corpus), "--set", "dense.encoder=hashing", "--indexes-dir")
-    budget = ("--disk-budget", str(plan.build_disk_bytes - plan.passages * DIM * 3))
+    budget = ("--disk-budget", str(plan.build_disk_bytes - int(plan.passages * WIDE * 2.5)))
     code, out, err = odqa(*command, str(tmp_path / "a"), *budget, "--plan", "--json")
     assert (code, json.loads(out)["settings"]) == (0, ["dense.faiss=sq8"]), err
     assert len(json.loads(out)["rejected"]) == 2

@@ -16,7 +16,8 @@ from odqa.config import Config
 from odqa.errors import ConfigError
 
 # Measured with scripts/bench_plan.py on Korean Wikipedia.
-_WORKER_BYTES = 130_000_000
+_HELPERS_BYTES = 30_000_000  # of the processes that start and watch over the workers
+_SHARD_BYTES = 4 * SHARD_CHARS  # of the documents of a shard on their way to a worker
 _BYTES_PER_TERM = 450
 _BYTES_PER_PASSAGE = 120
 # A corpus of n tokens has about n ** this different terms, up to a factor (Heaps' law).
@@ -47,8 +48,8 @@ class BuildPlan:
 class Measured:
     """A corpus and a small build of it, from which any number of settings can be predicted.
 
-    The settings may differ from those measured in ``dense.faiss`` and ``build.workers``, and may
-    leave a leg out.
+    The settings may differ from those measured in ``dense.faiss``, may have fewer
+    ``build.workers``, and may leave a leg out.
     """
 
     corpus: Corpus
@@ -83,7 +84,14 @@ def measure(source: Path | str, config: Config) -> Measured:
     load_seconds = time.process_time() - started
     corpus = look_at(str(source))
     with tempfile.TemporaryDirectory(prefix="odqa-plan-") as directory:
-        trial = build_trial(corpus.sample, Path(directory), config, tokenizer, encoder)
+        trial = build_trial(
+            corpus.sample,
+            Path(directory),
+            config,
+            tokenizer,
+            encoder,
+            in_worker=_processes(corpus, config) > 1,
+        )
     return Measured(corpus, trial, load_seconds + trial.import_seconds)
 
 
@@ -92,8 +100,7 @@ def predict(measured: Measured, config: Config) -> BuildPlan:
     corpus, trial = measured.corpus, measured.trial
     scale = corpus.chars / max(trial.chars, 1)
     passages = round(trial.passages * scale)
-    several_shards = corpus.documents > SHARD_DOCUMENTS or corpus.chars > SHARD_CHARS
-    processes = n_workers(config.build.workers) if several_shards else 1
+    processes = _processes(corpus, config)
     # Reading goes on in one process while the others split and tokenise.
     tokenise_seconds = max(
         trial.make_seconds * scale / processes + corpus.read_seconds / processes,
@@ -118,6 +125,11 @@ def predict(measured: Measured, config: Config) -> BuildPlan:
         memory_bytes=round(_memory(trial, sizes, passages, processes)),
         processes=processes,
     )
+
+
+def _processes(corpus: Corpus, config: Config) -> int:
+    several_shards = corpus.documents > SHARD_DOCUMENTS or corpus.chars > SHARD_CHARS
+    return n_workers(config.build.workers) if several_shards else 1
 
 
 def bytes_per_vector(storage: str, n_passages: int, dim: int) -> int:
@@ -186,8 +198,9 @@ def _memory(trial: Trial, sizes: _Sizes, passages: int, processes: int) -> float
     Postings and encoded vectors are mapped files: resident, though the system can take them back.
     FAISS grows its list of vectors by copying it.
     """
+    workers = trial.worker_bytes * processes + _HELPERS_BYTES + _SHARD_BYTES * (processes + 2)
     stages = (
-        _WORKER_BYTES * processes if processes > 1 else 0,
+        workers if processes > 1 else _SHARD_BYTES,
         sizes.terms * _BYTES_PER_TERM + passages * _BYTES_PER_PASSAGE + sizes.postings,
         sizes.vectors + (sizes.passages if trial.reads_passages else 0),
         sizes.vectors + 2 * sizes.stored_vectors,

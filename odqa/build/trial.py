@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odqa.build.indexing import write_sparse_leg
-from odqa.build.shards import FIELDS, ShardJob, make_shard, read_passages, read_vocabulary
+from odqa.build.shards import FIELDS, ShardJob, read_passages, read_vocabulary
+from odqa.build.workers import ShardMaker, ShardSettings, time_a_worker
 from odqa.config import Config
 from odqa.corpus import read_documents
 from odqa.corpus.opening import read_lines
 from odqa.corpus.records import parse_record
 from odqa.corpus.sources import KOWIKI, SAMPLE
 from odqa.errors import InputError
+from odqa.processes import resident_bytes
 from odqa.protocols import Encoder, TermEncoder, Tokenizer
 from odqa.store import PassageStore, PassageWriter
 from odqa.types import Document
@@ -30,7 +32,7 @@ _SAMPLE_DOCUMENTS = 400
 _SAMPLE_CHARS = 1_500_000
 _ENCODED_PASSAGES = 64
 _KOWIKI_DOCUMENTS, _KOWIKI_CHARS = 560_000, 345_000_000  # January 2023; it grows by a few percent
-_RESIDENT_BYTES = 400_000_000  # where the system does not tell
+_RESIDENT_BYTES, _WORKER_BYTES = 400_000_000, 200_000_000  # where the system does not tell
 _OF_TERMS = ("terms.", "indptr.", "bounds.")  # files of the sparse leg with a row for each term
 _JSON_LINES = re.compile(r"\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?$")
 
@@ -64,6 +66,7 @@ class Trial:
     dim: int
     reads_passages: bool  # the encoder is given texts, not the numbers of their terms
     resident_bytes: int  # of this process, with everything loaded that a build loads
+    worker_bytes: int  # of a worker at its peak; 0 without workers
 
 
 def look_at(source: str) -> Corpus:
@@ -166,14 +169,20 @@ def build_trial(
     config: Config,
     tokenizer: Tokenizer | None,
     encoder: Encoder | None,
+    *,
+    in_worker: bool,
 ) -> Trial:
-    """Build a small index in ``directory``."""
-    if tokenizer is not None:
-        tokenizer.tokenize(["한국어"])  # loads the dictionary, which is not to be timed
+    """Build a small index in ``directory``; a worker makes the shard if the build will have any."""
     shard = directory / "shard.npz"
-    started = time.process_time()
-    make_shard(ShardJob(shard, documents, ""), config.corpus, tokenizer, config.sparse.title_weight)
-    make_seconds = time.process_time() - started
+    make_seconds, worker_bytes = _make_shard(
+        ShardJob(shard, documents, ""),
+        ShardSettings(
+            config.corpus,
+            config.tokenizer if tokenizer is not None else None,
+            config.sparse.title_weight,
+        ),
+        in_worker=in_worker,
+    )
     with PassageWriter(directory / "passages") as writer:
         writer.append(read_passages(shard))
     store = PassageStore.open(directory / "passages")
@@ -205,8 +214,21 @@ def build_trial(
         dim=encoder.dim if encoder else 0,
         reads_passages=encoder is not None
         and not (isinstance(encoder, TermEncoder) and tokenizer is not None),
-        resident_bytes=_resident_bytes(),
+        resident_bytes=resident_bytes() or _RESIDENT_BYTES,
+        worker_bytes=worker_bytes,
     )
+
+
+def _make_shard(job: ShardJob, settings: ShardSettings, *, in_worker: bool) -> tuple[float, int]:
+    """CPU seconds, and the peak memory of the worker (0 without one)."""
+    if in_worker:
+        seconds, peak = time_a_worker(job, settings)
+        return seconds, peak or _WORKER_BYTES
+    maker = ShardMaker(settings)
+    maker.warm_up()
+    started = time.process_time()
+    maker.make(job)
+    return time.process_time() - started, 0
 
 
 def _time_encoder(encoder: Encoder, store: PassageStore) -> float:
@@ -223,12 +245,3 @@ def _time_encoder(encoder: Encoder, store: PassageStore) -> float:
 
 def _bytes(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
-
-
-def _resident_bytes() -> int:
-    """What this process holds in memory now."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:  # no Linux
-        return _RESIDENT_BYTES
-    return 1024 * int(status.partition("VmRSS:")[2].split()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from odqa.build.shards import ShardJob, make_shard
 from odqa.config import CorpusConfig, TokenizerConfig
 from odqa.errors import ConfigError, OdqaError
-from odqa.processes import n_cores, worker_pool
+from odqa.processes import n_cores, resident_bytes, worker_pool
 from odqa.protocols import Tokenizer
 from odqa.text.tokenizers import create_tokenizer
 
@@ -33,6 +34,11 @@ class ShardMaker:
         self._tokenizer: Tokenizer | None = None
         if settings.tokenizer is not None:
             self._tokenizer = create_tokenizer(settings.tokenizer.name)
+
+    def warm_up(self) -> None:
+        """Have the tokenizer load what it loads at its first use."""
+        if self._tokenizer is not None:
+            self._tokenizer.tokenize(["한국어"])
 
     def make(self, job: ShardJob) -> ShardJob:
         """Write the shard of ``job``."""
@@ -62,6 +68,19 @@ def make_shards(
             yield len(maker.make(job).documents)
         return
     yield from _in_processes(_chain(head, jobs), settings, processes)
+
+
+def time_a_worker(job: ShardJob, settings: ShardSettings) -> tuple[float, int | None]:
+    """Have a worker make one shard; its CPU seconds, and the most memory it held.
+
+    The memory is None where the system does not tell.
+    """
+    with worker_pool(1, _WORK, _start_worker, (settings,)) as pool:
+        pool.submit(_warm_up).result()
+        started = pool.submit(time.process_time).result()
+        pool.submit(_work, job).result()
+        seconds = pool.submit(time.process_time).result() - started
+        return seconds, pool.submit(resident_bytes, peak=True).result()
 
 
 def n_workers(wanted: int) -> int:
@@ -102,6 +121,12 @@ _maker: ShardMaker | None = None
 def _start_worker(settings: ShardSettings) -> None:
     global _maker
     _maker = ShardMaker(settings)
+
+
+def _warm_up() -> None:
+    """Load the dictionary."""
+    if _maker is not None:
+        _maker.warm_up()
 
 
 def _work(job: ShardJob) -> int:
