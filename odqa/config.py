@@ -114,6 +114,13 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """How an index is built; none of it changes the index."""
+
+    workers: int = 0  # processes that split and tokenise; 0: one for each usable core
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set."""
 
@@ -125,6 +132,7 @@ class Config:
     rerank: RerankConfig = field(default_factory=RerankConfig)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
     seed: int = 13
 
 

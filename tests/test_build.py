@@ -461,7 +461,7 @@ def test_a_build_reads_its_source_as_a_stream(
     """Shards are made while the corpus is still being read, not after it."""
     events: list[str] = []
 
-    def reading(source: str) -> Iterator[Document]:
+    def reading(source: str, *, workers: int) -> Iterator[Document]:
         for document in read_documents(source):
             events.append("read")
             yield document

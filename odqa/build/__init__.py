@@ -1,5 +1,6 @@
 """Configuration to components, a corpus to an index, and an index to a pipeline."""
 
+from odqa.build.budgets import Alternative, Budget, Choice, fit
 from odqa.build.components import (
     create_encoder,
     create_fusion,
@@ -13,7 +14,10 @@ from odqa.build.indexing import Progress, build_index
 from odqa.build.planning import BuildPlan, plan_build
 
 __all__ = [
+    "Alternative",
+    "Budget",
     "BuildPlan",
+    "Choice",
     "Progress",
     "build_index",
     "create_encoder",
@@ -21,6 +25,7 @@ __all__ = [
     "create_reader",
     "create_reranker",
     "create_tokenizer",
+    "fit",
     "open_pipeline",
     "open_retriever",
     "plan_build",

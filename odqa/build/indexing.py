@@ -39,7 +39,7 @@ from odqa.build.shards import (
     shard_digest,
     shard_jobs,
 )
-from odqa.build.workers import ShardSettings, make_shards
+from odqa.build.workers import ShardSettings, make_shards, n_workers
 from odqa.config import Config, CorpusConfig, SparseConfig
 from odqa.corpus import corpus_name, read_documents
 from odqa.corpus.sources import KOWIKI, SAMPLE
@@ -133,6 +133,7 @@ class _Build:
         self._progress = progress
         self._legs = legs_of(config.retrieval.retriever)
         check_corpus_config(config.corpus)
+        self._workers = n_workers(config.build.workers)
         self._tokenizer: Tokenizer | None = None
         self._encoder: Encoder | None = None
         if "sparse" in self._legs:
@@ -196,13 +197,15 @@ class _Build:
         for part in shards.glob(".*.part"):
             part.unlink()
         done = 0
-        count = _Counter(shard_jobs(read_documents(self._source), shards), self._source)
+        count = _Counter(
+            shard_jobs(read_documents(self._source, workers=self._workers), shards), self._source
+        )
         settings = ShardSettings(
             self._config.corpus,
             self._config.tokenizer if self._tokenizer is not None else None,
             self._config.sparse.title_weight,
         )
-        for n_documents in make_shards(count.missing(), settings):
+        for n_documents in make_shards(count.missing(), settings, self._workers):
             done += n_documents
             self._progress("split and tokenise", done + count.skipped_documents, None)
         if len(list(shards.glob("*.npz"))) != count.jobs:  # the source has become shorter

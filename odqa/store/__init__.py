@@ -13,7 +13,7 @@ from odqa.store.index import (
 )
 from odqa.store.passages import PassageBlock, PassageStore, PassageWriter
 from odqa.store.strings import Strings
-from odqa.store.work import WorkDirectory, remove, write_json
+from odqa.store.work import WorkDirectory, is_being_built, remove, write_json
 
 __all__ = [
     "FORMAT",
@@ -27,6 +27,7 @@ __all__ = [
     "WorkDirectory",
     "check_files",
     "find_index",
+    "is_being_built",
     "list_indexes",
     "read_manifest",
     "remove",
