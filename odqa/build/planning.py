@@ -32,7 +32,7 @@ from odqa.corpus.records import parse_record
 from odqa.corpus.sources import KOWIKI, SAMPLE
 from odqa.errors import InputError
 from odqa.protocols import Encoder, Tokenizer
-from odqa.store import PassageStore, PassageWriter
+from odqa.store import PassageStore, PassageWriter, document_digests
 from odqa.types import Document
 
 _READ_SECONDS = 15.0  # spent on counting the corpus
@@ -276,7 +276,8 @@ def _try(
         tokenizer.tokenize(["한국어"])  # loads the dictionary, which is not to be timed
     shard = directory / "shard.npz"
     started = time.process_time()
-    make_shard(ShardJob(shard, documents, ""), config.corpus, tokenizer, config.sparse.title_weight)
+    job = ShardJob(shard, documents, document_digests(documents))
+    make_shard(job, config.corpus, tokenizer, config.sparse.title_weight)
     make_seconds = time.process_time() - started
     with PassageWriter(directory / "passages") as writer:
         writer.append(read_passages(shard))
