@@ -31,6 +31,7 @@ from odqa.store import (
     check_files,
     checksum,
     complete_manifest,
+    is_legible_checksum,
     legible_build,
     parse_manifest,
     read_recipe,
@@ -161,8 +162,7 @@ class _Repair:
         with contextlib.suppress(OdqaError, OSError):
             entries = self._build.entries
             manifest = complete_manifest(self._index, self._manifest(self._index), entries)
-            text = (self._index / MANIFEST_NAME).read_text(encoding="utf-8", errors="replace")
-            return f'"{manifest.checksum}"' in text
+            return is_legible_checksum(self._index, manifest.checksum)
         return False
 
     def _finished_before(self) -> bool:

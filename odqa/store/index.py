@@ -21,6 +21,7 @@ RECIPE_NAME = "recipe.json"  # what the index is built from; written first
 REPAIR = "repair"  # in the recipe of an index that is being repaired: the damaged parts
 _SAMPLE = "sample"
 _SMALL_BYTES = 1 << 16  # files up to this size are checked whenever an index is opened
+_BUILD = re.compile(r'"build": (\{[^{}]*\})')
 _ENTRY = re.compile(r'"([^"\n]+)": \{\s*"bytes": (\d{1,18}),\s*"blake2b": "([0-9a-f]{32})"\s*\}')
 
 
@@ -133,22 +134,32 @@ def legible_files(directory: Path) -> dict[str, dict[str, Any]]:
     What has the checksum that stands beside its name is what was written, whatever else of the
     manifest is damaged.
     """
-    try:
-        text = (directory / MANIFEST_NAME).read_bytes().decode("utf-8", "replace")
-    except OSError:
-        return {}
     return {
         name: {"bytes": int(n_bytes), "blake2b": of_file}
-        for name, n_bytes, of_file in _ENTRY.findall(text)
+        for name, n_bytes, of_file in _ENTRY.findall(_manifest_text(directory))
     }
 
 
-def legible_build(directory: Path) -> dict[str, Any]:
-    """``Manifest.build`` where that is undamaged in a damaged manifest; else empty."""
+def is_legible_checksum(directory: Path, of_manifest: str) -> bool:
+    """Does a damaged manifest hold this checksum of itself?"""
+    return f'"{of_manifest}"' in _manifest_text(directory)
+
+
+def _manifest_text(directory: Path) -> str:
+    """What can be read of a manifest, damaged or not; "" without one."""
     try:
-        build = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))["build"]
-        return dict(build) if _is_whole(build) else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return (directory / MANIFEST_NAME).read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def legible_build(directory: Path) -> dict[str, Any]:
+    """``Manifest.build`` where it is undamaged itself in a damaged manifest; else empty."""
+    found = _BUILD.search(_manifest_text(directory))
+    try:
+        build = dict(json.loads(found.group(1))) if found else {}
+        return build if build and _is_whole(build) else {}
+    except (ValueError, KeyError):
         return {}
 
 

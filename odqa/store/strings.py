@@ -110,8 +110,10 @@ def map_array(path: Path) -> npt.NDArray[np.int64]:
     """
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except EOFError as error:
-        raise ValueError(f"{path} is empty") from error
+    except OSError:
+        raise
+    except Exception as error:  # the header is parsed as Python, and fails in as many ways
+        raise ValueError(f"{path} is no array ({error!r})") from error
     # A changed bit in the header could turn the numbers into others.
     native = mapped.dtype.kind in "iu" and mapped.dtype.isnative
     if not native or mapped.offset + mapped.nbytes != path.stat().st_size:
