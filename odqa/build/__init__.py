@@ -12,12 +12,15 @@ from odqa.build.components import (
 )
 from odqa.build.indexing import Progress, build_index
 from odqa.build.planning import BuildPlan, plan_build
+from odqa.build.repair import repair_index
+from odqa.build.verify import IndexReport, verify_index
 
 __all__ = [
     "Alternative",
     "Budget",
     "BuildPlan",
     "Choice",
+    "IndexReport",
     "Progress",
     "build_index",
     "create_encoder",
@@ -29,4 +32,6 @@ __all__ = [
     "open_pipeline",
     "open_retriever",
     "plan_build",
+    "repair_index",
+    "verify_index",
 ]

@@ -38,6 +38,7 @@ from odqa.build.shards import (
     read_vocabulary,
     shard_digest,
     shard_jobs,
+    stored_shard_jobs,
 )
 from odqa.build.workers import ShardSettings, make_shards, n_workers
 from odqa.config import Config, CorpusConfig, SparseConfig
@@ -102,7 +103,7 @@ def build_index(
         ConfigError: a setting is unknown or out of range.
         IndexNotUsableError: another process is building the same index.
     """
-    build = _Build(str(source), config, progress or _no_progress)
+    build = IndexBuild(str(source), config, progress or _no_progress)
     with WorkDirectory(Path(indexes_dir), name or corpus_name(source)) as work:
         refuse_to_replace_what_is_no_index(work.final_path)
         if not force and work.final_path.exists() and any(work.final_path.iterdir()):
@@ -122,7 +123,7 @@ def build_index(
         return work.publish()
 
 
-class _Build:
+class IndexBuild:
     """One run of ``build_index``: the components, and the stages in their order."""
 
     def __init__(self, source: str, config: Config, progress: Progress) -> None:
@@ -168,15 +169,37 @@ class _Build:
     def run(self, directory: Path) -> None:
         """Do whatever is not done yet, and leave in ``directory`` the index and nothing else."""
         if not (directory / MANIFEST_NAME).exists():
+            self.store_passages(directory)
+            self.index_legs(directory)
+            self._progress("write checksums", 0, 1)
+            write_manifest(directory, self.manifest(directory), self.entries)
+            self._progress("write checksums", 1, 1)
+        self.remove_leftovers(directory)
+
+    @property
+    def entries(self) -> list[str]:
+        """What is in the folder of the index beside its manifest."""
+        return [RECIPE_NAME, "passages", *self._legs]
+
+    def store_passages(self, directory: Path) -> None:
+        """Read, split and (for the legs that are missing) tokenise the source; store passages."""
+        if not (directory / "passages").exists():
             self._make_shards(directory)
             self._stage(directory, "passages", self._write_passages)
+
+    def index_legs(self, directory: Path) -> None:
+        """Write the legs that are missing beside the passages."""
+        if self._needs_terms(directory):
+            self._make_shards(directory)
+        if self._tokenizer is not None:
+            self._stage(directory, "sparse", self._write_sparse)
+        if self._encoder is not None:
             store = PassageStore.open(directory / "passages")
-            if self._tokenizer is not None:
-                self._stage(directory, "sparse", self._write_sparse)
-            if self._encoder is not None:
-                self._encode(directory, store, self._encoder)
-                self._stage(directory, "dense", self._write_dense)
-            self._write_manifest(directory, store)
+            self._encode(directory, store, self._encoder)
+            self._stage(directory, "dense", self._write_dense)
+
+    def remove_leftovers(self, directory: Path) -> None:
+        """Remove what only the build needed."""
         for leftover in (SHARDS, SHARDS_DONE, _VECTORS, _VECTORS_DONE):
             remove(directory / leftover)
 
@@ -189,7 +212,14 @@ class _Build:
         write(directory, part)
         part.rename(directory / name)
 
+    def _needs_terms(self, directory: Path) -> bool:
+        """Is a leg missing that is made from the terms in the shards?"""
+        missing = [leg for leg in self._legs if not (directory / leg).exists()]
+        shared = self._encoder is not None and self._shares_terms(self._encoder)
+        return "sparse" in missing or ("dense" in missing and shared)
+
     def _make_shards(self, directory: Path) -> None:
+        """Make shards from the source or, where the passages are stored already, from those."""
         if (directory / SHARDS_DONE).exists():
             return
         shards = directory / SHARDS
@@ -197,12 +227,14 @@ class _Build:
         for part in shards.glob(".*.part"):
             part.unlink()
         done = 0
-        count = _Counter(
-            shard_jobs(read_documents(self._source, workers=self._workers), shards), self._source
-        )
+        if (directory / "passages").exists():
+            jobs = stored_shard_jobs(PassageStore.open(directory / "passages"), shards)
+        else:
+            jobs = shard_jobs(read_documents(self._source, workers=self._workers), shards)
+        count = _Counter(jobs, self._source)
         settings = ShardSettings(
             self._config.corpus,
-            self._config.tokenizer if self._tokenizer is not None else None,
+            self._config.tokenizer if self._needs_terms(directory) else None,
             self._config.sparse.title_weight,
         )
         for n_documents in make_shards(count.missing(), settings, self._workers):
@@ -296,14 +328,15 @@ class _Build:
         write_dense(part, vectors, self._config.dense, encoder_fingerprint=fingerprint)
         self._progress("index vectors", len(vectors), len(vectors))
 
-    def _write_manifest(self, directory: Path, store: PassageStore) -> None:
-        self._progress("write checksums", 0, 1)
+    def manifest(self, directory: Path) -> Manifest:
+        """The manifest of the index in ``directory``, without the checksums of its files."""
         n_terms = 0
         if self._tokenizer is not None:
             from odqa.retrieval.vocabulary import MappedVocabulary
 
             n_terms = len(MappedVocabulary(directory / "sparse"))
-        manifest = Manifest(
+        store = PassageStore.open(directory / "passages")
+        return Manifest(
             odqa=__version__,
             corpus=corpus_name(self._source),
             documents=store.n_documents,
@@ -313,13 +346,12 @@ class _Build:
             config=self.recipe["config"],
             tokenizer=self.recipe["tokenizer"],
             encoder=self.recipe["encoder"],
+            recipe=self.recipe,
             build={
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - self._started, 1),  # of the last run
             },
         )
-        write_manifest(directory, manifest, [RECIPE_NAME, "passages", *self._legs])
-        self._progress("write checksums", 1, 1)
 
 
 def write_sparse_leg(

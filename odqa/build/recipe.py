@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from odqa.errors import UsageError
-from odqa.store import MANIFEST_NAME, RECIPE_NAME, WorkDirectory, read_manifest, write_json
+from odqa.store import (
+    MANIFEST_NAME,
+    RECIPE_NAME,
+    WorkDirectory,
+    read_manifest,
+    read_recipe,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -100,15 +106,6 @@ def start_anew(work: WorkDirectory, recipe: dict[str, Any]) -> None:
     """Leave nothing in the work folder but the recipe."""
     work.clear()
     write_json(work.path / RECIPE_NAME, recipe)
-
-
-def read_recipe(directory: Path) -> dict[str, Any]:
-    """The recipe of an index; empty where it cannot be read."""
-    try:
-        recipe: dict[str, Any] = json.loads((directory / RECIPE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return recipe
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

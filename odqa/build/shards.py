@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,11 @@ import numpy.typing as npt
 from odqa.config import CorpusConfig
 from odqa.corpus.passages import split_passages
 from odqa.protocols import Tokenizer
-from odqa.store import PassageBlock, Strings
+from odqa.store import Digests, PassageBlock, PassageStore, Strings, document_digests
 from odqa.text.terms import passage_terms
 from odqa.types import Document, Passage, Terms
+
+T = TypeVar("T")
 
 FIELDS = ("words", "parts", "bigrams")  # of ``odqa.types.Terms``
 SHARD_DOCUMENTS = 2_000
@@ -65,35 +67,55 @@ class ShardJob:
 
     path: Path
     documents: list[Document]
-    digest: str  # of the documents
+    digests: Digests  # (documents, 2)
+    passages: list[list[Passage]] | None = None  # of each document, where they are split already
+
+    @property
+    def digest(self) -> str:
+        """A checksum of everything that the documents hold."""
+        return hashlib.blake2b(self.digests.tobytes(), digest_size=16).hexdigest()
 
 
 def shard_jobs(documents: Iterable[Document], directory: Path) -> Iterator[ShardJob]:
     """Deal documents out to shards, in order."""
-    for number, batch in enumerate(_batches(documents)):
-        yield ShardJob(directory / f"{number:06d}.npz", batch, digest(batch))
+    sized = ((document, len(document.text)) for document in documents)
+    for number, batch in enumerate(_batches(sized)):
+        yield ShardJob(_shard_path(directory, number), batch, document_digests(batch))
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
+def stored_shard_jobs(store: PassageStore, directory: Path) -> Iterator[ShardJob]:
+    """As ``shard_jobs``, from the passages of a store: their terms can be had without the source.
+
+    The shards may be cut at other documents than those that the store was made of.
+    """
+    sized = (
+        ((document, passages), sum(len(passage.text) for passage in passages))
+        for document, passages in store.documents()
+    )
+    first = 0
+    for number, batch in enumerate(_batches(sized)):
+        documents, passages = [pair[0] for pair in batch], [pair[1] for pair in batch]
+        digests = np.array(store.digests[first : first + len(batch)])
+        yield ShardJob(_shard_path(directory, number), documents, digests, passages)
+        first += len(batch)
+
+
+def _shard_path(directory: Path, number: int) -> Path:
+    return directory / f"{number:06d}.npz"
+
+
+def _batches(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+    """What belongs into each shard, of documents that come with their lengths in characters."""
+    batch: list[T] = []
     chars = 0
-    for document in documents:
+    for document, length in sized:
         batch.append(document)
-        chars += len(document.text)
+        chars += length
         if len(batch) >= SHARD_DOCUMENTS or chars >= SHARD_CHARS:
             yield batch
             batch, chars = [], 0
     if batch:
         yield batch
-
-
-def digest(documents: Iterable[Document]) -> str:
-    """A checksum of everything that documents hold."""
-    state = hashlib.blake2b(digest_size=16)
-    for document in documents:
-        values = (document.doc_id, document.title, document.text, dict(document.metadata))
-        state.update(json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return state.hexdigest()
 
 
 def make_shard(
@@ -103,14 +125,17 @@ def make_shard(
 
     Without a tokenizer (an index without a sparse leg) there are no terms.
     """
-    pairs = [_split(document, corpus) for document in job.documents]
+    if job.passages is None:
+        pairs = [_split(document, corpus) for document in job.documents]
+    else:
+        pairs = list(zip(job.documents, job.passages, strict=True))
     terms: list[Terms] = []
     if tokenizer is not None:
         passages = [passage for _, passages in pairs for passage in passages]
         terms = list(passage_terms(passages, tokenizer, title_weight))
     arrays = {
         "digest": np.frombuffer(job.digest.encode("ascii"), dtype=np.uint8),
-        **_to_arrays("passages", PassageBlock.encode(pairs)),
+        **_to_arrays("passages", PassageBlock.encode(pairs, job.digests)),
     }
     for field in FIELDS:
         block = TermBlock.encode(getattr(passage, field) for passage in terms)
@@ -142,10 +167,11 @@ def read_passages(path: Path) -> PassageBlock:
         return PassageBlock(
             texts=_strings(arrays, "passages.texts"),
             headings=_strings(arrays, "passages.headings"),
-            spans=arrays["passages.spans"],
+            starts=arrays["passages.starts"],
             doc_ids=_strings(arrays, "passages.doc_ids"),
             titles=_strings(arrays, "passages.titles"),
             metadata=_strings(arrays, "passages.metadata"),
+            digests=arrays["passages.digests"],
             passage_counts=arrays["passages.passage_counts"],
         )
 

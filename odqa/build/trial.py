@@ -24,7 +24,7 @@ from odqa.corpus.sources import KOWIKI, SAMPLE
 from odqa.errors import InputError
 from odqa.processes import resident_bytes
 from odqa.protocols import Encoder, TermEncoder, Tokenizer
-from odqa.store import PassageStore, PassageWriter
+from odqa.store import PassageStore, PassageWriter, document_digests
 from odqa.types import Document
 
 _READ_SECONDS = 15.0  # spent on counting the corpus
@@ -175,7 +175,7 @@ def build_trial(
     """Build a small index in ``directory``; a worker makes the shard if the build will have any."""
     shard = directory / "shard.npz"
     make_seconds, worker_bytes = _make_shard(
-        ShardJob(shard, documents, ""),
+        ShardJob(shard, documents, document_digests(documents)),
         ShardSettings(
             config.corpus,
             config.tokenizer if tokenizer is not None else None,

@@ -1,24 +1,27 @@
 """The passages of an index on disk: written as a stream, read memory-mapped.
 
-A folder of columns. Texts and headings have a row for each passage, in the order of the corpus;
-ids, titles and metadata have a row for each document and are stored once for it. Every column is a
-``.npy`` file or, for strings, a ``.bin`` file of UTF-8 with its offsets in a ``.npy`` file:
+A folder of columns. Texts, with the section headings they stand under, have a row for each passage,
+in the order of the corpus; ids, titles and metadata have a row for each document and are stored
+once for it. Texts are compressed (``odqa.store.blocks``); other strings are a ``.bin`` file of
+UTF-8 with its offsets in a ``.npy`` file:
 
-=====================  ============  ============================================================
-texts, headings        passages      strings
-spans.npy              (n, 2) int32  start and end in the document's text, in characters
-documents.npy          (n,) int32    the row of the passage's document
-doc_ids, titles        documents     strings
-metadata               documents     strings: JSON, or empty
-first_passages.npy     (m+1,) int32  the row of each document's first passage; at the end n
-id_order.npy           (m,) int32    rows of the documents in the order of their ids
-=====================  ============  ============================================================
+=====================  ===============  =========================================================
+texts                  passages         compressed blocks of (heading, text)
+starts.npy             (n,) int32       where each begins in its document's text, in characters
+documents.npy          (n,) int32       the row of the passage's document
+doc_ids, titles        documents        strings
+metadata               documents        strings: JSON, or empty; absent where all are empty
+digests.npy            (m, 2) uint64    ``document_digest`` of each document
+first_passages.npy     (m+1,) int32     the row of each document's first passage; at the end n
+id_order.npy           (m,) int32       rows of the documents in the order of their ids
+=====================  ===============  =========================================================
 """
 
 from __future__ import annotations
 
 import bisect
 import contextlib
+import hashlib
 import itertools
 import json
 import re
@@ -31,11 +34,16 @@ import numpy as np
 import numpy.typing as npt
 
 from odqa.errors import IndexNotUsableError, OdqaError
+from odqa.store.blocks import BlocksWriter, MappedBlocks
+from odqa.store.index import mend
 from odqa.store.strings import MappedStrings, Strings, StringsWriter, map_array
 from odqa.types import Document, Passage
 
-_PASSAGE_STRINGS = ("texts", "headings")
-_DOCUMENT_STRINGS = ("doc_ids", "titles", "metadata")
+Digests = npt.NDArray[np.uint64]
+"""(documents, 2): the two halves of each document's digest, little-endian."""
+
+_ITERATED_ROWS = 1_024  # loaded at once when all passages are walked through
+_DIGEST_BYTES = 16
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 
 
@@ -45,35 +53,59 @@ class PassageBlock:
 
     texts: Strings
     headings: Strings
-    spans: npt.NDArray[np.int32]  # (passages, 2)
+    starts: npt.NDArray[np.int32]  # (passages,)
     doc_ids: Strings
     titles: Strings
     metadata: Strings
+    digests: Digests
     passage_counts: npt.NDArray[np.int32]  # (documents,)
 
     @classmethod
-    def encode(cls, documents: Iterable[tuple[Document, Sequence[Passage]]]) -> PassageBlock:
+    def encode(
+        cls,
+        documents: Iterable[tuple[Document, Sequence[Passage]]],
+        digests: Digests | None = None,
+    ) -> PassageBlock:
         """The columns of documents and their passages.
 
+        ``digests`` are those of the documents as they were read, where these are not.
+
         Raises:
-            ValueError: the passages of a document are not numbered ``DOC_ID#0``, ``DOC_ID#1``, ...
+            ValueError: the passages of a document are not numbered ``DOC_ID#0``, ``DOC_ID#1``, ...,
+                or one is not as long as its offsets say.
         """
         pairs = list(documents)
         for document, passages in pairs:
             for number, passage in enumerate(passages):
                 if passage.passage_id != f"{document.doc_id}#{number}":
                     raise ValueError(f"{passage.passage_id!r} is not {document.doc_id}#{number}")
+                if passage.end - passage.start != len(passage.text):
+                    raise ValueError(f"{passage.passage_id!r} is not end - start characters long")
         flat = [passage for _, passages in pairs for passage in passages]
-        spans = np.array([(passage.start, passage.end) for passage in flat], dtype=np.int32)
         return cls(
             texts=Strings.encode(passage.text for passage in flat),
             headings=Strings.encode(passage.heading for passage in flat),
-            spans=spans.reshape(-1, 2),
+            starts=np.array([passage.start for passage in flat], dtype=np.int32),
             doc_ids=Strings.encode(document.doc_id for document, _ in pairs),
             titles=Strings.encode(document.title for document, _ in pairs),
             metadata=Strings.encode(_json(document.metadata) for document, _ in pairs),
+            digests=document_digests(d for d, _ in pairs) if digests is None else digests,
             passage_counts=np.array([len(passages) for _, passages in pairs], dtype=np.int32),
         )
+
+
+def document_digest(document: Document) -> bytes:
+    """BLAKE2b-128 of everything that a document holds: id, title, text, metadata."""
+    values = (document.doc_id, document.title, document.text, dict(document.metadata))
+    text = json.dumps(values, ensure_ascii=False, sort_keys=True)
+    data = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def document_digests(documents: Iterable[Document]) -> Digests:
+    """The digests of documents as a column."""
+    data = b"".join(document_digest(document) for document in documents)
+    return np.frombuffer(data, dtype="<u8").reshape(-1, 2)
 
 
 class PassageWriter:
@@ -87,11 +119,15 @@ class PassageWriter:
         directory.mkdir(exist_ok=True)
         self._directory = directory
         self._stack = contextlib.ExitStack()
+        self._texts = self._stack.enter_context(BlocksWriter(directory / "texts"))
         self._strings = {
-            name: self._stack.enter_context(StringsWriter(directory / name))
-            for name in (*_PASSAGE_STRINGS, *_DOCUMENT_STRINGS)
+            name: self._stack.enter_context(
+                StringsWriter(directory / name, optional=name == "metadata")
+            )
+            for name in ("doc_ids", "titles", "metadata")
         }
-        self._spans = [np.empty((0, 2), np.int32)]
+        self._starts = [np.empty(0, np.int32)]
+        self._digests = [np.empty((0, 2), "<u8")]
         self._counts = [np.empty(0, np.int32)]
 
     def add(self, document: Document, passages: Sequence[Passage]) -> None:
@@ -100,9 +136,11 @@ class PassageWriter:
 
     def append(self, block: PassageBlock) -> None:
         """Add the documents of ``block`` after those already written."""
+        self._texts.append(block.headings, block.texts)
         for name, writer in self._strings.items():
             writer.append(getattr(block, name))
-        self._spans.append(block.spans)
+        self._starts.append(block.starts)
+        self._digests.append(block.digests)
         self._counts.append(block.passage_counts)
 
     def __enter__(self) -> PassageWriter:
@@ -117,7 +155,7 @@ class PassageWriter:
         if kind is None:
             self.close()
         else:
-            self._stack.close()
+            self._stack.__exit__(kind, error, traceback)
 
     def close(self) -> None:
         """Finish the store.
@@ -131,7 +169,8 @@ class PassageWriter:
         np.cumsum(counts, out=first[1:])
         documents = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         np.save(self._directory / "id_order.npy", self._id_order())
-        np.save(self._directory / "spans.npy", np.concatenate(self._spans))
+        np.save(self._directory / "starts.npy", np.concatenate(self._starts))
+        np.save(self._directory / "digests.npy", np.concatenate(self._digests))
         np.save(self._directory / "first_passages.npy", first)
         np.save(self._directory / "documents.npy", documents)
 
@@ -154,22 +193,32 @@ class PassageStore(Sequence[Passage]):
     def __init__(self, directory: Path) -> None:
         """Open the folder that a ``PassageWriter`` wrote; see ``open``."""
         try:
-            self._texts, self._headings = (MappedStrings(directory / n) for n in _PASSAGE_STRINGS)
-            self._doc_ids, self._titles, self._metadata = (
-                MappedStrings(directory / name) for name in _DOCUMENT_STRINGS
-            )
-            self._spans = map_array(directory / "spans.npy")
+            self._starts = map_array(directory / "starts.npy")
+            self._texts = MappedBlocks(directory / "texts", len(self._starts), n_columns=2)
+            self._doc_ids = MappedStrings(directory / "doc_ids")
+            self._titles = MappedStrings(directory / "titles")
+            self._metadata = _optional_strings(directory / "metadata")
+            self._digests = map_array(directory / "digests.npy")
             self._documents = map_array(directory / "documents.npy")
             self._first = map_array(directory / "first_passages.npy")
             self._id_order = map_array(directory / "id_order.npy")
         except (OSError, ValueError) as error:
             raise IndexNotUsableError(
-                f"{directory}: the passages cannot be opened ({error}); build the index again"
+                f"{directory}: the passages cannot be opened ({error}); {mend(directory.parent)}"
             ) from error
-        if not len(self._texts) == len(self._headings) == len(self._spans) == self._first[-1]:
+        if not self._fits_together():
             raise IndexNotUsableError(
-                f"{directory}: the columns of the passages differ in length; build the index again"
+                f"{directory}: the columns of the passages differ in length; "
+                f"{mend(directory.parent)}"
             )
+
+    def _fits_together(self) -> bool:
+        per_document = (self._titles, self._digests, self._id_order, self._metadata)
+        return (
+            len(self._first) == len(self._doc_ids) + 1
+            and len(self._starts) == len(self._documents) == self._first[-1]
+            and all(c is None or len(c) == len(self._doc_ids) for c in per_document)
+        )
 
     @classmethod
     def open(cls, directory: Path | str) -> PassageStore:
@@ -181,25 +230,14 @@ class PassageStore(Sequence[Passage]):
         return cls(Path(directory))
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._starts)
 
     def __getitem__(self, row: int) -> Passage:  # type: ignore[override]  # no slices
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of a store of {len(self)} passages")
-        document = int(self._documents[row])
-        doc_id = self._doc_ids[document]
-        return Passage(
-            passage_id=f"{doc_id}#{row - int(self._first[document])}",
-            doc_id=doc_id,
-            title=self._titles[document],
-            text=self._texts[row],
-            start=int(self._spans[row, 0]),
-            end=int(self._spans[row, 1]),
-            heading=self._headings[row],
-        )
+        return self.passages([row])[0]
 
     def __iter__(self) -> Iterator[Passage]:
-        return (self[row] for row in range(len(self)))
+        for start in range(0, len(self), _ITERATED_ROWS):
+            yield from self.passages(range(start, min(start + _ITERATED_ROWS, len(self))))
 
     @property
     def n_documents(self) -> int:
@@ -207,8 +245,29 @@ class PassageStore(Sequence[Passage]):
         return len(self._doc_ids)
 
     def passages(self, rows: Iterable[int]) -> list[Passage]:
-        """The passages of ``rows``, in their order."""
-        return [self[int(row)] for row in rows]
+        """The passages of ``rows``, in their order: faster than one by one.
+
+        Raises:
+            IndexError: there is no such row.
+            IndexNotUsableError: a text is damaged.
+        """
+        rows = [int(row) for row in rows]
+        texts = self._texts.rows(rows)
+        return [self._passage(row, *of_row) for row, of_row in zip(rows, texts, strict=True)]
+
+    def _passage(self, row: int, heading: str, text: str) -> Passage:
+        document = int(self._documents[row])
+        doc_id = self._doc_ids[document]
+        start = int(self._starts[row])
+        return Passage(
+            passage_id=f"{doc_id}#{row - int(self._first[document])}",
+            doc_id=doc_id,
+            title=self._titles[document],
+            text=text,
+            start=start,
+            end=start + len(text),
+            heading=heading,
+        )
 
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of ``rows``, without reading their texts."""
@@ -245,7 +304,30 @@ class PassageStore(Sequence[Passage]):
         Raises:
             KeyError: there is no such document.
         """
-        text = self._metadata[self._document(doc_id)]
+        return self._metadata_of(self._document(doc_id))
+
+    def digest(self, doc_id: str) -> bytes:
+        """``document_digest`` of a document as it was read, before it was cleaned and split.
+
+        Raises:
+            KeyError: there is no such document.
+        """
+        return self._digests[self._document(doc_id)].tobytes()
+
+    @property
+    def digests(self) -> Digests:
+        """The digests of all documents, by row, memory-mapped."""
+        return self._digests
+
+    def documents(self) -> Iterator[tuple[Document, list[Passage]]]:
+        """All documents in their order, with their passages. Their texts are not stored: ""."""
+        for document, (start, end) in enumerate(itertools.pairwise(self._first.tolist())):
+            metadata = self._metadata_of(document)
+            passages = self.passages(range(start, end))
+            yield Document(self._doc_ids[document], self._titles[document], "", metadata), passages
+
+    def _metadata_of(self, document: int) -> Mapping[str, object]:
+        text = self._metadata[document] if self._metadata is not None else ""
         values: dict[str, object] = json.loads(text) if text else {}
         return values
 
@@ -257,6 +339,11 @@ class PassageStore(Sequence[Passage]):
             if self._doc_ids.bytes_at(document) == wanted:
                 return document
         raise KeyError(doc_id)
+
+
+def _optional_strings(path: Path) -> MappedStrings | None:
+    """A column that has no files where all its strings are empty."""
+    return MappedStrings(path) if path.with_suffix(".npy").exists() else None
 
 
 def _json(metadata: Mapping[str, object]) -> str:

@@ -120,10 +120,15 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file that is there completely or not at all."""
     part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+        file.write(json_text(values))
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def json_text(values: Mapping[str, Any]) -> str:
+    """What ``write_json`` writes."""
+    return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
 
 
 def sync(path: Path) -> None:
