@@ -1,4 +1,4 @@
-"""Building an index: documents, shards, passages, the sparse leg, the dense leg, the manifest.
+"""Building an index: shards, passages, duplicates, the sparse and the dense leg, the manifest.
 
 Every stage ends in a rename, and what has been renamed is never written again. So a build that was
 killed, at any moment, goes on with the stage, the shard or the block of vectors it was at, and ends
@@ -19,6 +19,12 @@ import numpy as np
 
 from odqa import __version__
 from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
+from odqa.build.duplicates import (
+    SIGNATURE,
+    DuplicateKeys,
+    check_duplicates_config,
+    write_duplicates,
+)
 from odqa.build.recipe import (
     SHARDS,
     SHARDS_DONE,
@@ -32,6 +38,7 @@ from odqa.build.recipe import (
 )
 from odqa.build.shards import (
     ShardJob,
+    read_duplicate_keys,
     read_passages,
     read_terms,
     read_vocabulary,
@@ -56,6 +63,7 @@ from odqa.store import (
     write_json,
     write_manifest,
 )
+from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +137,7 @@ class _Build:
         self._progress = progress
         self._legs = legs_of(config.retrieval.retriever)
         check_corpus_config(config.corpus)
+        check_duplicates_config(config.duplicates)
         self._tokenizer: Tokenizer | None = None
         self._encoder: Encoder | None = None
         if "sparse" in self._legs:
@@ -158,6 +167,7 @@ class _Build:
             "config": index_config(self._config, self._legs),
             "tokenizer": self._tokenizer.fingerprint if self._tokenizer else None,
             "encoder": self._encoder.fingerprint if self._encoder else None,
+            "duplicates": SIGNATURE if self._config.duplicates.enabled else None,
         }
 
     def run(self, directory: Path) -> None:
@@ -166,6 +176,8 @@ class _Build:
             self._make_shards(directory)
             self._stage(directory, "passages", self._write_passages)
             store = PassageStore.open(directory / "passages")
+            if self._config.duplicates.enabled:
+                self._stage(directory, DUPLICATES, self._write_duplicates)
             if self._tokenizer is not None:
                 self._stage(directory, "sparse", self._write_sparse)
             if self._encoder is not None:
@@ -197,6 +209,7 @@ class _Build:
             self._config.corpus,
             self._config.tokenizer if self._tokenizer is not None else None,
             self._config.sparse.title_weight,
+            self._config.duplicates.enabled,
         )
         for n_documents in make_shards(count.missing(), settings):
             done += n_documents
@@ -223,6 +236,15 @@ class _Build:
             raise InputError(
                 "no article holds any text, so there is nothing to index", path=self._source
             )
+
+    def _write_duplicates(self, directory: Path, part: Path) -> None:
+        write_duplicates(
+            part,
+            DuplicateKeys.joined(map(read_duplicate_keys, self._shard_paths(directory))),
+            PassageStore.open(directory / "passages"),
+            self._config.duplicates,
+            lambda done, total: self._progress("compare duplicates", done, total),
+        )
 
     def _write_sparse(self, directory: Path, part: Path) -> None:
         if self._tokenizer is None:
@@ -296,6 +318,7 @@ class _Build:
             from odqa.retrieval.vocabulary import MappedVocabulary
 
             n_terms = len(MappedVocabulary(directory / "sparse"))
+        groups = open_groups(directory, len(store))
         manifest = Manifest(
             odqa=__version__,
             corpus=corpus_name(self._source),
@@ -306,12 +329,14 @@ class _Build:
             config=self.recipe["config"],
             tokenizer=self.recipe["tokenizer"],
             encoder=self.recipe["encoder"],
+            duplicates=None if groups is None else {"signature": SIGNATURE, **count_groups(groups)},
             build={
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - self._started, 1),  # of the last run
             },
         )
-        write_manifest(directory, manifest, [RECIPE_NAME, "passages", *self._legs])
+        entries = [RECIPE_NAME, "passages", DUPLICATES, *self._legs]
+        write_manifest(directory, manifest, entries)
         self._progress("write checksums", 1, 1)
 
 

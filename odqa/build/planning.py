@@ -276,7 +276,13 @@ def _try(
         tokenizer.tokenize(["한국어"])  # loads the dictionary, which is not to be timed
     shard = directory / "shard.npz"
     started = time.process_time()
-    make_shard(ShardJob(shard, documents, ""), config.corpus, tokenizer, config.sparse.title_weight)
+    make_shard(
+        ShardJob(shard, documents, ""),
+        config.corpus,
+        tokenizer,
+        config.sparse.title_weight,
+        config.duplicates.enabled,
+    )
     make_seconds = time.process_time() - started
     with PassageWriter(directory / "passages") as writer:
         writer.append(read_passages(shard))

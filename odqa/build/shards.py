@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from odqa.build.duplicates import DuplicateKeys
 from odqa.config import CorpusConfig
 from odqa.corpus.passages import split_passages
 from odqa.protocols import Tokenizer
@@ -98,22 +99,27 @@ def digest(documents: Iterable[Document]) -> str:
 
 
 def make_shard(
-    job: ShardJob, corpus: CorpusConfig, tokenizer: Tokenizer | None, title_weight: int
+    job: ShardJob,
+    corpus: CorpusConfig,
+    tokenizer: Tokenizer | None,
+    title_weight: int,
+    duplicates: bool = True,
 ) -> None:
     """Split and tokenise the documents of a job and write the shard.
 
-    Without a tokenizer (an index without a sparse leg) there are no terms.
+    Without a tokenizer (an index without a sparse leg) there are no terms; with ``duplicates``
+    there are the keys by which near-duplicate passages are found.
     """
     pairs = [_split(document, corpus) for document in job.documents]
+    flat = [passage for _, passages in pairs for passage in passages]
     terms: Iterable[Sequence[str]] = []
     if tokenizer is not None:
-        terms = passage_terms(
-            [passage for _, passages in pairs for passage in passages], tokenizer, title_weight
-        )
+        terms = passage_terms(flat, tokenizer, title_weight)
     arrays = {
         "digest": np.frombuffer(job.digest.encode("ascii"), dtype=np.uint8),
         **_to_arrays("passages", PassageBlock.encode(pairs)),
         **_to_arrays("terms", TermBlock.encode(terms)),
+        **(_to_arrays("duplicates", DuplicateKeys.of(flat)) if duplicates else {}),
     }
     # Two processes never write one part: after a kill, the former worker may still be at it.
     part = job.path.with_name(f".{job.path.stem}.{os.getpid()}.part")
@@ -166,7 +172,15 @@ def read_vocabulary(path: Path) -> list[str]:
         return _strings(arrays, "terms.vocabulary").decode()
 
 
-def _to_arrays(prefix: str, block: PassageBlock | TermBlock) -> dict[str, npt.NDArray[np.generic]]:
+def read_duplicate_keys(path: Path) -> DuplicateKeys:
+    """The keys by which duplicates of the shard's passages are found."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return DuplicateKeys(arrays["duplicates.digests"], arrays["duplicates.bands"])
+
+
+def _to_arrays(
+    prefix: str, block: PassageBlock | TermBlock | DuplicateKeys
+) -> dict[str, npt.NDArray[np.generic]]:
     """The columns of a block by name, in the smallest type that holds their numbers."""
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for field in dataclasses.fields(block):

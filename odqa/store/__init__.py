@@ -1,5 +1,6 @@
 """The index directory: its manifest, its memory-mapped passages, its atomic publishing."""
 
+from odqa.store.duplicates import open_groups
 from odqa.store.index import (
     FORMAT,
     MANIFEST_NAME,
@@ -28,6 +29,7 @@ __all__ = [
     "check_files",
     "find_index",
     "list_indexes",
+    "open_groups",
     "read_manifest",
     "remove",
     "write_json",

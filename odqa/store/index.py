@@ -36,6 +36,7 @@ class Manifest:
     config: Mapping[str, Mapping[str, Any]]  # the sections that the index depends on
     tokenizer: str | None  # fingerprints; None without the leg
     encoder: str | None
+    duplicates: Mapping[str, Any] | None = None  # counts; None where none were looked for
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # bytes and blake2b
     build: Mapping[str, Any] = field(default_factory=dict)  # when, and in how many seconds
     format: int = FORMAT
