@@ -165,10 +165,11 @@ def are_duplicates(first: Passage, second: Passage, *, threshold: float) -> bool
 
     They are if the Jaccard similarity of their shingles is at least ``threshold`` and not each text
     holds a number that the other has not, or has less often: then they are two of a series (two
-    eclipses, two elections) and answer different questions. The title counts as text, which keeps short stubs
-    apart that differ in their names alone, but hardly tells long copied paragraphs from each other.
+    eclipses, two elections) and answer different questions. The title counts as text, which keeps
+    short stubs apart that differ in their names alone, but hardly parts long copies.
     """
-    return _alike(*_contents([first, second]), threshold)
+    one, other = _contents([first, second])
+    return _alike(one, other, threshold)
 
 
 @dataclass(frozen=True, slots=True)
