@@ -48,12 +48,15 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SparseConfig:
-    """BM25. k1, b and title_weight are burnt into the index when it is built."""
+    """BM25 over weighted fields. All but the last are burnt into the index when it is built."""
 
     engine: str = "bm25s"  # bm25s | rank-bm25
     k1: float = 1.6  # how slowly a term's further occurrences saturate
     b: float = 0.4  # how much long passages are held back, 0 to 1
     title_weight: int = 3  # how many times the title's terms count beside the passage's
+    part_weight: float = 0.5  # of what compound words are made of, beside the words themselves
+    bigram_weight: float = 0.25  # of syllable pairs that are no word (unknown names, spacing)
+    discount_question_words: bool = True  # what asks (몇, 누구, 하다, ...) counts less
 
 
 @dataclass(frozen=True, slots=True)

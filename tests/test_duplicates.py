@@ -7,10 +7,11 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conformance import check_fewer_is_a_prefix, check_retriever, ids
+from conformance import ListStore, check_fewer_is_a_prefix, check_retriever, ids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,11 +27,11 @@ from odqa.build.duplicates import (
 from odqa.config import Config, RetrievalConfig, load_config
 from odqa.errors import ConfigError, IndexNotUsableError, UsageError
 from odqa.retrieval.collapse import CollapsingRetriever
-from odqa.retrieval.ranking import collapse_ranking
+from odqa.retrieval.ranking import Ranking, RowRetriever, collapse_ranking
 from odqa.store import PassageStore, check_files, open_groups, read_manifest
 from odqa.store.duplicates import count_groups
 from odqa.text.shingles import SHINGLE, shingle_hashes, squeezed
-from odqa.types import Candidate, Passage
+from odqa.types import Passage
 
 SYLLABLES = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호"
 
@@ -360,28 +361,29 @@ def test_a_collapsed_ranking(labels: list[tuple[int, int]], k: int, per_article:
 # ---- a retriever that collapses ----
 
 
-class Countdown:
-    """Finds all passages for every question that has words, in the order of their rows."""
+class Countdown(RowRetriever):
+    """Finds all passages for every question that has words, in the order of their rows.
+
+    Each article has three passages.
+    """
+
+    source = "sparse"
 
     def __init__(self, n: int) -> None:
-        self.candidates = [
-            Candidate(passage("글", "제목", f"{row // 3}#{row % 3}"), float(n - row), row, "sparse")
-            for row in range(n)
-        ]
+        super().__init__(
+            ListStore([passage("글", "제목", f"{row // 3:02}#{row % 3}") for row in range(n)])
+        )
         self.asked: list[tuple[int, int]] = []
 
-    def retrieve(self, questions: Sequence[str], *, k: int) -> list[list[Candidate]]:
+    def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
         self.asked.append((len(questions), k))
-        return [self.candidates[:k] if question.strip() else [] for question in questions]
-
-    def row(self, passage_id: str) -> int:
-        doc_id, _, number = passage_id.partition("#")
-        return 3 * int(doc_id) + int(number)
+        n = len(self.store)
+        every = [(row, float(n - row)) for row in range(n)]
+        return [every[:k] if question.strip() else [] for question in questions]
 
 
-def collapsing(n: int, groups: Sequence[int] | None, **values: object) -> CollapsingRetriever:
-    inner = Countdown(n)
-    return CollapsingRetriever(inner, inner, groups, RetrievalConfig(**values))  # type: ignore[arg-type]
+def collapsing(n: int, groups: Sequence[int] | None, **values: Any) -> CollapsingRetriever:
+    return CollapsingRetriever(Countdown(n), groups, RetrievalConfig(**values))
 
 
 def test_a_collapsing_retriever_is_a_retriever() -> None:
@@ -394,9 +396,9 @@ def test_a_collapsing_retriever_is_a_retriever() -> None:
 def test_it_asks_for_more_until_there_are_enough() -> None:
     groups = [0] * 40 + list(range(40, 60))
     inner = Countdown(60)
-    retriever = CollapsingRetriever(inner, inner, groups, RetrievalConfig())
+    retriever = CollapsingRetriever(inner, groups, RetrievalConfig())
     found = retriever.retrieve(["서울", ""], k=3)
-    assert ids(found[0]) == ["0#0", "13#1", "13#2"]  # rows 0, 40 and 41
+    assert ids(found[0]) == ["00#0", "13#1", "13#2"]  # rows 0, 40 and 41
     assert [candidate.rank for candidate in found[0]] == [0, 1, 2]
     assert found[1] == []
     depth = 3 + 10
@@ -406,12 +408,12 @@ def test_it_asks_for_more_until_there_are_enough() -> None:
 def test_what_collapses_nothing_asks_once() -> None:
     for retriever in (collapsing(9, None), collapsing(9, [0] * 9, collapse_duplicates=False)):
         assert len(retriever.retrieve(["서울"], k=9)[0]) == 9
+
+
+def test_a_retriever_with_a_limit_for_an_article() -> None:
     assert len(collapsing(9, [0] * 9, per_article=1).retrieve(["서울"], k=9)[0]) == 1
-    assert ids(collapsing(9, None, per_article=1).retrieve(["서울"], k=9)[0]) == [
-        "0#0",
-        "1#0",
-        "2#0",
-    ]
+    found = collapsing(9, None, per_article=1).retrieve(["서울"], k=9)[0]
+    assert ids(found) == ["00#0", "01#0", "02#0"]
     with pytest.raises(ConfigError, match=r"retrieval\.per_article"):
         collapsing(9, None, per_article=-1)
 

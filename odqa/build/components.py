@@ -16,6 +16,7 @@ from odqa.config import Config, DenseConfig, FusionConfig, ReaderConfig, RerankC
 from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.pipeline import Pipeline
 from odqa.protocols import Encoder, Fusion, Reader, Reranker, Retriever
+from odqa.retrieval.ranking import RowRetriever
 from odqa.store import Manifest, PassageStore, open_groups, read_manifest
 from odqa.text.tokenizers import create_tokenizer
 
@@ -176,8 +177,7 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
 
         open_leg = _open_sparse if legs == ("sparse",) else _open_dense
         retriever = open_leg(index_dir / legs[0], store, config)
-        groups = open_groups(index_dir, len(store))
-        return CollapsingRetriever(retriever, store, groups, config.retrieval)
+        return CollapsingRetriever(retriever, open_groups(index_dir, len(store)), config.retrieval)
     from odqa.retrieval.hybrid import HybridRetriever
 
     return HybridRetriever(
@@ -221,14 +221,14 @@ def index_config(config: Config, legs: tuple[str, ...]) -> dict[str, dict[str, A
     return sections
 
 
-def _open_sparse(directory: Path, store: PassageStore, config: Config) -> Retriever:
+def _open_sparse(directory: Path, store: PassageStore, config: Config) -> RowRetriever:
     from odqa.retrieval.bm25 import Bm25Retriever
 
     tokenizer = create_tokenizer(config.tokenizer.name)
     return Bm25Retriever.open(directory, store, tokenizer, config.sparse)
 
 
-def _open_dense(directory: Path, store: PassageStore, config: Config) -> Retriever:
+def _open_dense(directory: Path, store: PassageStore, config: Config) -> RowRetriever:
     from odqa.retrieval.dense import DenseRetriever
 
     return DenseRetriever.open(directory, store, create_encoder(config.dense), config.dense)

@@ -8,12 +8,13 @@ in the same bytes as one that was left alone.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -64,6 +65,9 @@ from odqa.store import (
     write_manifest,
 )
 from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
+
+if TYPE_CHECKING:
+    from odqa.retrieval.bm25_files import Field
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +287,7 @@ class _Build:
         if self._shares_terms(encoder):
             start = 0
             for path in self._shard_paths(directory):
-                terms = read_terms(path)
+                terms = read_terms(path, "words")
                 n = len(terms.counts)
                 if start >= done and n:
                     words = terms.vocabulary.decode()
@@ -351,15 +355,43 @@ def write_sparse_leg(
     ``shards`` gives the shards in order; it is called twice.
     """
     from odqa.retrieval.bm25 import write_bm25
+    from odqa.retrieval.bm25_files import Postings
 
-    numbers: dict[str, int] = {}
+    weights = field_weights(config)
+    seen: dict[str, dict[str, None]] = {field: {} for field in weights}
     for path in shards():
-        for term in read_vocabulary(path):
-            numbers.setdefault(term, len(numbers))
-    token_ids = (read_terms(path).renumbered(numbers) for path in shards())
+        for field, terms in seen.items():
+            terms.update(dict.fromkeys(read_vocabulary(path, field)))
+    # Field by field, so that the numbers do not depend on how passages are dealt out to shards.
+    numbers = {term: n for n, term in enumerate(dict.fromkeys(itertools.chain(*seen.values())))}
+    del seen
+
+    def postings() -> Iterator[Postings]:
+        first_row = 0
+        for path in shards():
+            shard = Postings.of(_fields(path, weights, numbers), first_row)
+            first_row += shard.n_passages
+            yield shard
+
     write_bm25(
-        directory, token_ids, list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
+        directory, postings(), list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
     )
+
+
+def field_weights(config: SparseConfig) -> dict[str, float]:
+    """What an occurrence in each field counts; fields of no weight are left out."""
+    weights = {"words": 1.0, "parts": config.part_weight, "bigrams": config.bigram_weight}
+    return {field: weight for field, weight in weights.items() if weight > 0}
+
+
+def _fields(path: Path, weights: Mapping[str, float], numbers: Mapping[str, int]) -> list[Field]:
+    from odqa.retrieval.bm25_files import UNITS, Field
+
+    blocks = {field: read_terms(path, field) for field in weights}
+    return [
+        Field(block.renumbered(numbers), block.counts, round(weights[field] * UNITS))
+        for field, block in blocks.items()
+    ]
 
 
 class _Counter:

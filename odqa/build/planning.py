@@ -17,12 +17,13 @@ from pathlib import Path
 from odqa.build.components import create_encoder, create_tokenizer, legs_of
 from odqa.build.indexing import check_corpus_config, write_sparse_leg
 from odqa.build.shards import (
+    FIELDS,
     SHARD_CHARS,
     SHARD_DOCUMENTS,
     ShardJob,
     make_shard,
     read_passages,
-    read_terms,
+    read_vocabulary,
 )
 from odqa.build.workers import n_cores
 from odqa.config import Config
@@ -287,7 +288,7 @@ def _try(
     with PassageWriter(directory / "passages") as writer:
         writer.append(read_passages(shard))
     store = PassageStore.open(directory / "passages")
-    block = read_terms(shard)
+    terms = {term for field in FIELDS for term in read_vocabulary(shard, field)}
     sparse_seconds = 0.0
     if tokenizer is not None:
         import bm25s  # type: ignore[import-untyped]  # noqa: F401  # its import is not to be timed
@@ -301,7 +302,7 @@ def _try(
     return _Trial(
         chars=sum(len(document.text) for document in documents),
         passages=len(store),
-        terms=len(block.vocabulary.lengths),
+        terms=len(terms),
         passage_bytes=_bytes(directory.glob("passages/*")),
         shard_bytes=_bytes([shard]),
         posting_bytes=_bytes(directory.glob("sparse/*")) - vocabulary_bytes,
