@@ -32,6 +32,14 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DuplicatesConfig:
+    """Near-duplicate passages, looked for when an index is built (recorded in the index)."""
+
+    enabled: bool = True  # false: none are looked for, and a search can collapse none
+    threshold: float = 0.9  # Jaccard similarity from which two passages are the same, 0.8 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizerConfig:
     """Terms of the sparse index (recorded in the index)."""
 
@@ -75,6 +83,8 @@ class RetrievalConfig:
     merge: str = "weighted"  # weighted | rrf
     sparse_weight: float = 0.5  # weighted merge: weight of sparse; dense has the rest
     rrf_k: int = 60  # reciprocal rank fusion: score = 1 / (rrf_k + rank)
+    collapse_duplicates: bool = True  # of near-duplicate passages, only the best is returned
+    per_article: int = 0  # at most so many passages of one article; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,7 @@ class Config:
     """Everything that can be set."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     sparse: SparseConfig = field(default_factory=SparseConfig)
     dense: DenseConfig = field(default_factory=DenseConfig)

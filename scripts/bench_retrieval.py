@@ -147,7 +147,7 @@ def _beside_peers(
     store = PassageStore.open(index / "passages")
     tokenizer = create_tokenizer("mecab")
     words = tokenizer.tokenize(list(questions))
-    asked = {question: terms for question, terms in zip(questions, words, strict=True)}
+    asked = dict(zip(questions, words, strict=True))
     ids, vocabulary = _number(store, tokenizer, scratch)
     ours, seconds = _plain(ids, vocabulary, store, scratch / "plain", asked)
     searches = {"odqa": ours}

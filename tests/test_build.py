@@ -115,7 +115,7 @@ def test_an_index_finds_its_passages(tmp_path: Path, corpus: Path, retriever: st
     best = open_retriever(index, config()).retrieve([question], k=3)[0][0]
     assert best.passage.doc_id == passage.doc_id
     assert sorted(p.name for p in index.iterdir()) == sorted(
-        ["manifest.json", "recipe.json", "passages", *components.legs_of(retriever)]
+        ["manifest.json", "recipe.json", "passages", "duplicates", *components.legs_of(retriever)]
     )
 
 
@@ -199,6 +199,7 @@ def test_progress_is_told_of_every_stage(tmp_path: Path, corpus: Path) -> None:
     assert list(dict.fromkeys(stage for stage, _, _ in told)) == [
         "split and tokenise",
         "store passages",
+        "compare duplicates",
         "collect terms",
         "index terms",
         "encode passages",

@@ -16,7 +16,8 @@ from odqa.config import Config, DenseConfig, FusionConfig, ReaderConfig, RerankC
 from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.pipeline import Pipeline
 from odqa.protocols import Encoder, Fusion, Reader, Reranker, Retriever
-from odqa.store import Manifest, PassageStore, read_manifest
+from odqa.retrieval.ranking import RowRetriever
+from odqa.store import Manifest, PassageStore, open_groups, read_manifest
 from odqa.text.tokenizers import create_tokenizer
 
 __all__ = [
@@ -171,10 +172,12 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
     if legs != wanted:
         logger.info("%s has no dense or no sparse leg; searching by %s alone", index_dir, legs[0])
     store = PassageStore.open(index_dir / "passages")
-    if legs == ("sparse",):
-        return _open_sparse(index_dir / "sparse", store, config)
-    if legs == ("dense",):
-        return _open_dense(index_dir / "dense", store, config)
+    if len(legs) == 1:
+        from odqa.retrieval.collapse import CollapsingRetriever
+
+        open_leg = _open_sparse if legs == ("sparse",) else _open_dense
+        retriever = open_leg(index_dir / legs[0], store, config)
+        return CollapsingRetriever(retriever, open_groups(index_dir, len(store)), config.retrieval)
     from odqa.retrieval.hybrid import HybridRetriever
 
     return HybridRetriever(
@@ -203,7 +206,10 @@ def open_pipeline(index: Path | str, config: Config) -> Pipeline:
 
 def index_config(config: Config, legs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The settings that the content of an index depends on, by section."""
-    sections: dict[str, dict[str, Any]] = {"corpus": dataclasses.asdict(config.corpus)}
+    sections: dict[str, dict[str, Any]] = {
+        "corpus": dataclasses.asdict(config.corpus),
+        "duplicates": dataclasses.asdict(config.duplicates),
+    }
     if "sparse" in legs:
         sections["tokenizer"] = dataclasses.asdict(config.tokenizer)
         sections["sparse"] = dataclasses.asdict(config.sparse)
@@ -215,14 +221,14 @@ def index_config(config: Config, legs: tuple[str, ...]) -> dict[str, dict[str, A
     return sections
 
 
-def _open_sparse(directory: Path, store: PassageStore, config: Config) -> Retriever:
+def _open_sparse(directory: Path, store: PassageStore, config: Config) -> RowRetriever:
     from odqa.retrieval.bm25 import Bm25Retriever
 
     tokenizer = create_tokenizer(config.tokenizer.name)
     return Bm25Retriever.open(directory, store, tokenizer, config.sparse)
 
 
-def _open_dense(directory: Path, store: PassageStore, config: Config) -> Retriever:
+def _open_dense(directory: Path, store: PassageStore, config: Config) -> RowRetriever:
     from odqa.retrieval.dense import DenseRetriever
 
     return DenseRetriever.open(directory, store, create_encoder(config.dense), config.dense)

@@ -1,4 +1,4 @@
-"""Building an index: documents, shards, passages, the sparse leg, the dense leg, the manifest.
+"""Building an index: shards, passages, duplicates, the sparse and the dense leg, the manifest.
 
 Every stage ends in a rename, and what has been renamed is never written again. So a build that was
 killed, at any moment, goes on with the stage, the shard or the block of vectors it was at, and ends
@@ -20,6 +20,12 @@ import numpy as np
 
 from odqa import __version__
 from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
+from odqa.build.duplicates import (
+    SIGNATURE,
+    DuplicateKeys,
+    check_duplicates_config,
+    write_duplicates,
+)
 from odqa.build.recipe import (
     SHARDS,
     SHARDS_DONE,
@@ -33,6 +39,7 @@ from odqa.build.recipe import (
 )
 from odqa.build.shards import (
     ShardJob,
+    read_duplicate_keys,
     read_passages,
     read_terms,
     read_vocabulary,
@@ -58,6 +65,7 @@ from odqa.store import (
     write_json,
     write_manifest,
 )
+from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
 
 if TYPE_CHECKING:
     from odqa.retrieval.bm25_files import Field
@@ -135,6 +143,7 @@ class IndexBuild:
         self._legs = legs_of(config.retrieval.retriever)
         check_corpus_config(config.corpus)
         self._workers = n_workers(config.build.workers)
+        check_duplicates_config(config.duplicates)
         self._tokenizer: Tokenizer | None = None
         self._encoder: Encoder | None = None
         if "sparse" in self._legs:
@@ -164,6 +173,7 @@ class IndexBuild:
             "config": index_config(self._config, self._legs),
             "tokenizer": self._tokenizer.fingerprint if self._tokenizer else None,
             "encoder": self._encoder.fingerprint if self._encoder else None,
+            "duplicates": SIGNATURE if self._config.duplicates.enabled else None,
         }
 
     def run(self, directory: Path) -> None:
@@ -179,7 +189,8 @@ class IndexBuild:
     @property
     def entries(self) -> list[str]:
         """What is in the folder of the index beside its manifest."""
-        return [RECIPE_NAME, "passages", *self._legs]
+        duplicates = [DUPLICATES] if self._config.duplicates.enabled else []
+        return [RECIPE_NAME, "passages", *duplicates, *self._legs]
 
     def store_passages(self, directory: Path) -> None:
         """Read, split and (for the legs that are missing) tokenise the source; store passages."""
@@ -188,9 +199,11 @@ class IndexBuild:
             self._stage(directory, "passages", self._write_passages)
 
     def index_legs(self, directory: Path) -> None:
-        """Write the legs that are missing beside the passages."""
-        if self._needs_terms(directory):
+        """Write what is missing beside the passages: groups of duplicates, and the legs."""
+        if self._needs_keys(directory) or self._needs_terms(directory):
             self._make_shards(directory)
+        if self._config.duplicates.enabled:
+            self._stage(directory, DUPLICATES, self._write_duplicates)
         if self._tokenizer is not None:
             self._stage(directory, "sparse", self._write_sparse)
         if self._encoder is not None:
@@ -211,6 +224,10 @@ class IndexBuild:
         remove(part)
         write(directory, part)
         part.rename(directory / name)
+
+    def _needs_keys(self, directory: Path) -> bool:
+        """Are the keys missing by which near-duplicate passages are found?"""
+        return self._config.duplicates.enabled and not (directory / DUPLICATES).exists()
 
     def _needs_terms(self, directory: Path) -> bool:
         """Is a leg missing that is made from the terms in the shards?"""
@@ -236,6 +253,7 @@ class IndexBuild:
             self._config.corpus,
             self._config.tokenizer if self._needs_terms(directory) else None,
             self._config.sparse.title_weight,
+            self._needs_keys(directory),
         )
         for n_documents in make_shards(count.missing(), settings, self._workers):
             done += n_documents
@@ -262,6 +280,15 @@ class IndexBuild:
             raise InputError(
                 "no article holds any text, so there is nothing to index", path=self._source
             )
+
+    def _write_duplicates(self, directory: Path, part: Path) -> None:
+        write_duplicates(
+            part,
+            DuplicateKeys.joined(map(read_duplicate_keys, self._shard_paths(directory))),
+            PassageStore.open(directory / "passages"),
+            self._config.duplicates,
+            lambda done, total: self._progress("compare duplicates", done, total),
+        )
 
     def _write_sparse(self, directory: Path, part: Path) -> None:
         if self._tokenizer is None:
@@ -336,6 +363,7 @@ class IndexBuild:
 
             n_terms = len(MappedVocabulary(directory / "sparse"))
         store = PassageStore.open(directory / "passages")
+        groups = open_groups(directory, len(store))
         return Manifest(
             odqa=__version__,
             corpus=corpus_name(self._source),
@@ -347,6 +375,7 @@ class IndexBuild:
             tokenizer=self.recipe["tokenizer"],
             encoder=self.recipe["encoder"],
             recipe=self.recipe,
+            duplicates=None if groups is None else {"signature": SIGNATURE, **count_groups(groups)},
             build={
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - self._started, 1),  # of the last run

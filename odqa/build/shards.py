@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from odqa.build.duplicates import DuplicateKeys
 from odqa.config import CorpusConfig
 from odqa.corpus.passages import split_passages
 from odqa.protocols import Tokenizer
@@ -119,23 +120,29 @@ def _batches(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
 
 
 def make_shard(
-    job: ShardJob, corpus: CorpusConfig, tokenizer: Tokenizer | None, title_weight: int
+    job: ShardJob,
+    corpus: CorpusConfig,
+    tokenizer: Tokenizer | None,
+    title_weight: int,
+    duplicates: bool = True,
 ) -> None:
     """Split and tokenise the documents of a job and write the shard.
 
-    Without a tokenizer (an index without a sparse leg) there are no terms.
+    Without a tokenizer (an index without a sparse leg) there are no terms; with ``duplicates``
+    there are the keys by which near-duplicate passages are found.
     """
     if job.passages is None:
         pairs = [_split(document, corpus) for document in job.documents]
     else:
         pairs = list(zip(job.documents, job.passages, strict=True))
+    flat = [passage for _, passages in pairs for passage in passages]
     terms: list[Terms] = []
     if tokenizer is not None:
-        passages = [passage for _, passages in pairs for passage in passages]
-        terms = list(passage_terms(passages, tokenizer, title_weight))
+        terms = list(passage_terms(flat, tokenizer, title_weight))
     arrays = {
         "digest": np.frombuffer(job.digest.encode("ascii"), dtype=np.uint8),
         **_to_arrays("passages", PassageBlock.encode(pairs, job.digests)),
+        **(_to_arrays("duplicates", DuplicateKeys.of(flat)) if duplicates else {}),
     }
     for field in FIELDS:
         block = TermBlock.encode(getattr(passage, field) for passage in terms)
@@ -192,7 +199,15 @@ def read_vocabulary(path: Path, field: str) -> list[str]:
         return _strings(arrays, f"{field}.vocabulary").decode()
 
 
-def _to_arrays(prefix: str, block: PassageBlock | TermBlock) -> dict[str, npt.NDArray[np.generic]]:
+def read_duplicate_keys(path: Path) -> DuplicateKeys:
+    """The keys by which duplicates of the shard's passages are found."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return DuplicateKeys(arrays["duplicates.digests"], arrays["duplicates.bands"])
+
+
+def _to_arrays(
+    prefix: str, block: PassageBlock | TermBlock | DuplicateKeys
+) -> dict[str, npt.NDArray[np.generic]]:
     """The columns of a block by name, in the smallest type that holds their numbers."""
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for field in dataclasses.fields(block):

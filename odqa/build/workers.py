@@ -24,6 +24,7 @@ class ShardSettings:
     corpus: CorpusConfig
     tokenizer: TokenizerConfig | None
     title_weight: int
+    duplicates: bool = True  # whether near duplicates are looked for
 
 
 class ShardMaker:
@@ -42,7 +43,10 @@ class ShardMaker:
 
     def make(self, job: ShardJob) -> ShardJob:
         """Write the shard of ``job``."""
-        make_shard(job, self._settings.corpus, self._tokenizer, self._settings.title_weight)
+        settings = self._settings
+        make_shard(
+            job, settings.corpus, self._tokenizer, settings.title_weight, settings.duplicates
+        )
         return job
 
 

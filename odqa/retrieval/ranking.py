@@ -7,8 +7,8 @@ does not depend on the order in which a corpus was read or on how many questions
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,7 @@ class RowRetriever(ABC):
     What a merge works with are rows and scores; passages are read for the final candidates alone.
     """
 
-    source: ClassVar[str]
+    source: str
 
     def __init__(self, store: PassageLookup) -> None:
         self.store = store
@@ -118,3 +118,53 @@ def rerank_candidates(
         Candidate(passage=candidate.passage, score=score, rank=rank, source=source)
         for rank, (candidate, score) in enumerate(ordered)
     ]
+
+
+class ByRow(Protocol):
+    """Something that says for each row which one it belongs to: an array, a list or a mapping."""
+
+    def __getitem__(self, row: int, /) -> Hashable: ...
+
+
+def collapse_ranking(
+    ranked: Iterable[tuple[int, float]],
+    groups: ByRow | None,
+    *,
+    k: int,
+    documents: ByRow | None = None,
+    per_article: int = 0,
+) -> list[tuple[int, float]]:
+    """The best of each group of duplicates, in order; at most k.
+
+    A question about one of several like passages gets that one, if it is ranked first of them.
+
+    Args:
+        ranked: (row, score) pairs of one question, best first.
+        groups: the group of each row; None collapses nothing.
+        k: how many are wanted.
+        documents: the article of each row; needed for ``per_article``.
+        per_article: at most so many passages of one article are kept; 0 keeps all.
+
+    Raises:
+        UsageError: ``k`` is below 1, or ``per_article`` below 0 or given without ``documents``.
+    """
+    check_k(k)
+    if per_article < 0 or (per_article and documents is None):
+        raise UsageError(f"per_article must be 0 or more (of known articles), got {per_article}")
+    kept: list[tuple[int, float]] = []
+    seen: set[Hashable] = set()
+    of_article: dict[Hashable, int] = {}
+    for row, score in ranked:
+        if len(kept) == k:
+            break
+        group = groups[row] if groups is not None else row
+        if group in seen:
+            continue
+        if per_article and documents is not None:
+            article = documents[row]
+            if of_article.get(article, 0) == per_article:
+                continue
+            of_article[article] = of_article.get(article, 0) + 1
+        seen.add(group)
+        kept.append((row, score))
+    return kept

@@ -1,5 +1,6 @@
 """The index directory: its manifest, its memory-mapped passages, its atomic publishing."""
 
+from odqa.store.duplicates import open_groups
 from odqa.store.index import (
     FORMAT,
     MANIFEST_NAME,
@@ -55,6 +56,7 @@ __all__ = [
     "legible_files",
     "list_indexes",
     "mend",
+    "open_groups",
     "parse_manifest",
     "read_manifest",
     "read_recipe",
