@@ -26,7 +26,7 @@ from odqa.build.duplicates import (
 )
 from odqa.config import Config, RetrievalConfig, load_config
 from odqa.errors import ConfigError, IndexNotUsableError, UsageError
-from odqa.retrieval.collapse import CollapsingRetriever
+from odqa.retrieval.collapse import Collapser, CollapsingRetriever
 from odqa.retrieval.ranking import Ranking, RowRetriever, collapse_ranking
 from odqa.store import PassageStore, check_files, open_groups, read_manifest
 from odqa.store.duplicates import count_groups
@@ -383,7 +383,9 @@ class Countdown(RowRetriever):
 
 
 def collapsing(n: int, groups: Sequence[int] | None, **values: Any) -> CollapsingRetriever:
-    return CollapsingRetriever(Countdown(n), groups, RetrievalConfig(**values))
+    inner = Countdown(n)
+    collapse = Collapser(inner.store, groups, RetrievalConfig(**values))
+    return CollapsingRetriever(inner, collapse)
 
 
 def test_a_collapsing_retriever_is_a_retriever() -> None:
@@ -396,7 +398,7 @@ def test_a_collapsing_retriever_is_a_retriever() -> None:
 def test_it_asks_for_more_until_there_are_enough() -> None:
     groups = [0] * 40 + list(range(40, 60))
     inner = Countdown(60)
-    retriever = CollapsingRetriever(inner, groups, RetrievalConfig())
+    retriever = CollapsingRetriever(inner, Collapser(inner.store, groups, RetrievalConfig()))
     found = retriever.retrieve(["서울", ""], k=3)
     assert ids(found[0]) == ["00#0", "13#1", "13#2"]  # rows 0, 40 and 41
     assert [candidate.rank for candidate in found[0]] == [0, 1, 2]

@@ -103,7 +103,7 @@ def begun_recipe(source: Path | str, name: str | None, indexes_dir: Path) -> dic
 
 def size_text(n_bytes: float) -> str:
     """Bytes in MB, or GB from 1 GB up (powers of 1,000)."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _families(measured: Measured, config: Config) -> Iterator[list[Alternative]]:

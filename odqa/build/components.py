@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from odqa.config import Config, DenseConfig, FusionConfig, ReaderConfig, RerankConfig
 from odqa.errors import ConfigError, IndexNotUsableError
@@ -29,6 +29,9 @@ __all__ = [
     "open_pipeline",
     "open_retriever",
 ]
+
+if TYPE_CHECKING:
+    from odqa.retrieval.ranking import RowRetriever
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +162,9 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
             another tokenizer, encoder or setting than the configuration asks for.
         ConfigError: ``leg`` is unknown, or a value is out of range.
     """
+    from odqa.retrieval.collapse import Collapser, CollapsingRetriever
+    from odqa.retrieval.hybrid import HybridRetriever
+
     index_dir = Path(index_dir)
     manifest = read_manifest(index_dir)
     config = _as_built(config, manifest, index_dir)
@@ -172,19 +178,12 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
     if legs != wanted:
         logger.info("%s has no dense or no sparse leg; searching by %s alone", index_dir, legs[0])
     store = PassageStore.open(index_dir / "passages")
-    if len(legs) == 1:
-        from odqa.retrieval.collapse import CollapsingRetriever
-
-        open_leg = _open_sparse if legs == ("sparse",) else _open_dense
-        retriever = open_leg(index_dir / legs[0], store, config)
-        return CollapsingRetriever(retriever, open_groups(index_dir, len(store)), config.retrieval)
-    from odqa.retrieval.hybrid import HybridRetriever
-
-    return HybridRetriever(
-        _open_sparse(index_dir / "sparse", store, config),
-        _open_dense(index_dir / "dense", store, config),
-        config.retrieval,
-    )
+    open_leg = {"sparse": _open_sparse, "dense": _open_dense}
+    opened = [open_leg[name](index_dir / name, store, config) for name in legs]
+    collapse = Collapser(store, open_groups(index_dir, len(store)), config.retrieval)
+    if len(opened) == 1:
+        return CollapsingRetriever(opened[0], collapse)
+    return HybridRetriever(*opened, config.retrieval, collapse)
 
 
 def open_pipeline(index: Path | str, config: Config) -> Pipeline:

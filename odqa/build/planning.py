@@ -14,6 +14,7 @@ from odqa.build.trial import Corpus, Trial, build_trial, look_at
 from odqa.build.workers import n_workers
 from odqa.config import Config
 from odqa.errors import ConfigError
+from odqa.processes import resident_bytes
 
 # Measured with scripts/bench_plan.py on Korean Wikipedia.
 _HELPERS_BYTES = 30_000_000  # of the processes that start and watch over the workers
@@ -55,6 +56,7 @@ class Measured:
     corpus: Corpus
     trial: Trial
     load_seconds: float  # until a build can begin
+    encoder_bytes: int  # of memory, which an index without a dense leg does not need
 
 
 def plan_build(source: Path | str, config: Config) -> BuildPlan:
@@ -78,7 +80,9 @@ def measure(source: Path | str, config: Config) -> Measured:
     n_workers(config.build.workers)
     started = time.process_time()
     tokenizer = create_tokenizer(config.tokenizer.name) if "sparse" in legs else None
+    before = resident_bytes() or 0
     encoder = create_encoder(config.dense) if "dense" in legs else None
+    encoder_bytes = max(0, (resident_bytes() or 0) - before)
     if encoder is not None:
         bytes_per_vector(config.dense.faiss, 1, encoder.dim)
     load_seconds = time.process_time() - started
@@ -92,7 +96,7 @@ def measure(source: Path | str, config: Config) -> Measured:
             encoder,
             in_worker=_processes(corpus, config) > 1,
         )
-    return Measured(corpus, trial, load_seconds + trial.import_seconds)
+    return Measured(corpus, trial, load_seconds + trial.import_seconds, encoder_bytes)
 
 
 def predict(measured: Measured, config: Config) -> BuildPlan:
@@ -122,7 +126,7 @@ def predict(measured: Measured, config: Config) -> BuildPlan:
         encode_seconds=round(encode_seconds),
         disk_bytes=round(sizes.index),
         build_disk_bytes=round(sizes.build_peak),
-        memory_bytes=round(_memory(trial, sizes, passages, processes)),
+        memory_bytes=round(_memory(measured, sizes, passages, processes)),
         processes=processes,
     )
 
@@ -192,12 +196,13 @@ def _sizes(measured: Measured, config: Config, passages: int) -> _Sizes:
     )
 
 
-def _memory(trial: Trial, sizes: _Sizes, passages: int, processes: int) -> float:
+def _memory(measured: Measured, sizes: _Sizes, passages: int, processes: int) -> float:
     """Peak memory: that of the hungriest of the stages, which follow one another.
 
     Postings and encoded vectors are mapped files: resident, though the system can take them back.
     FAISS grows its list of vectors by copying it.
     """
+    trial = measured.trial
     workers = trial.worker_bytes * processes + _HELPERS_BYTES + _SHARD_BYTES * (processes + 2)
     stages = (
         workers if processes > 1 else _SHARD_BYTES,
@@ -205,4 +210,5 @@ def _memory(trial: Trial, sizes: _Sizes, passages: int, processes: int) -> float
         sizes.vectors + (sizes.passages if trial.reads_passages else 0),
         sizes.vectors + 2 * sizes.stored_vectors,
     )
-    return trial.resident_bytes + max(stages)
+    unused = 0 if sizes.vectors else measured.encoder_bytes
+    return trial.resident_bytes - unused + max(stages)

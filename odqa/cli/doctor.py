@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
         checks = run_checks(
             config, arguments.indexes_dir, arguments.index, progress=progress.__call__
         )
-    counts = Counter(check.status for check in checks)
+    counts: Counter[str] = Counter(check.status for check in checks)
     if arguments.json:
         stream.json(
             {

@@ -8,6 +8,7 @@ import numpy as np
 
 from odqa.config import RetrievalConfig
 from odqa.errors import ConfigError
+from odqa.retrieval.collapse import Collapser
 from odqa.retrieval.ranking import Ranking, RowRetriever, best_first
 
 MERGES = ("weighted", "rrf")
@@ -67,8 +68,14 @@ class HybridRetriever(RowRetriever):
 
     source = "hybrid"
 
-    def __init__(self, sparse: RowRetriever, dense: RowRetriever, config: RetrievalConfig) -> None:
-        """Both legs are of the same passage store.
+    def __init__(
+        self,
+        sparse: RowRetriever,
+        dense: RowRetriever,
+        config: RetrievalConfig,
+        collapse: Collapser | None = None,
+    ) -> None:
+        """Both legs are of the same passage store; ``collapse`` is applied to what is merged.
 
         Raises:
             ConfigError: merge is unknown, or sparse_weight, depth or rrf_k is out of range.
@@ -89,6 +96,7 @@ class HybridRetriever(RowRetriever):
         self.sparse = sparse
         self.dense = dense
         self._config = config
+        self._collapse = collapse or Collapser(sparse.store, None, config)
 
     def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
         """At most k rows for each question with their merged scores, best first."""
@@ -101,4 +109,4 @@ class HybridRetriever(RowRetriever):
         rows = np.fromiter(scores, dtype=np.int64, count=len(scores))
         # in double precision, as the merge is: best_first sorts by what it is given
         values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
-        return best_first(rows, values, k, self.store)
+        return self._collapse(best_first(rows, values, len(rows), self.store), k)
