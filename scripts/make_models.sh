@@ -20,7 +20,8 @@ odqa train reader --model "$build/e5-small-ko" --output "$build/reader-ko" \
 odqa train reader --model "$build/reader-ko" --output "$build/reader-ko-2" \
     --train "$data/korquad1/train.json" --train "$data/klue_mrc_like/train.json" \
     --config configs/train/reader-ko-2.yaml
-odqa train export "$build/reader-ko-2" --output "$weights/reader-ko" --shared "$weights/e5-small-ko"
+python scripts/average_models.py "$build/reader-ko" "$build/reader-ko-2" "$build/reader-ko-mean"
+odqa train export "$build/reader-ko-mean" --output "$weights/reader-ko" --shared "$weights/e5-small-ko"
 
 odqa train encoder --corpus "$data/kowiki/kowiki-2023.jsonl.xz" --output "$build/static-ko" \
     --train "$data/korquad1/train.json" --train "$data/klue_mrc_like/train.json" \

@@ -317,8 +317,7 @@ def test_the_frequencies_come_back_out_of_the_index(
     kept = [row for row in range(len(texts)) if row not in gone]
     new_rows = np.full(len(texts), -1, dtype=np.int32)
     new_rows[kept] = np.arange(len(kept))
-    terms = np.arange(len(vocabulary), dtype=np.int32)
-    stored = stored_postings(tmp_path / "all", config, terms, new_rows)
+    stored = stored_postings(tmp_path / "all", config, new_rows)
     write_bm25(tmp_path / "kept", stored, vocabulary, config, tokenizer_fingerprint="space/1")
     (tmp_path / "fresh").mkdir()
     shards = in_shards([numbered[row] for row in kept], 9)

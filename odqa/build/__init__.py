@@ -13,12 +13,14 @@ from odqa.build.components import (
 from odqa.build.indexing import Progress, build_index
 from odqa.build.planning import BuildPlan, plan_build
 from odqa.build.repair import repair_index
+from odqa.build.updating import Changes, update_index
 from odqa.build.verify import IndexReport, verify_index
 
 __all__ = [
     "Alternative",
     "Budget",
     "BuildPlan",
+    "Changes",
     "Choice",
     "IndexReport",
     "Progress",
@@ -33,5 +35,6 @@ __all__ = [
     "open_retriever",
     "plan_build",
     "repair_index",
+    "update_index",
     "verify_index",
 ]

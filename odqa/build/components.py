@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,6 +148,11 @@ def legs_of(retriever: str) -> tuple[str, ...]:
     return RETRIEVERS[retriever]
 
 
+def retriever_of(legs: Sequence[str]) -> str:
+    """The name that stands for ``legs``, as recorded in a manifest."""
+    return next(name for name, of_name in RETRIEVERS.items() if set(of_name) == set(legs))
+
+
 def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None) -> Retriever:
     """The retriever of a finished index: one leg or both merged.
 
@@ -167,7 +172,7 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
 
     index_dir = Path(index_dir)
     manifest = read_manifest(index_dir)
-    config = _as_built(config, manifest, index_dir)
+    config = configured_as_built(config, manifest, index_dir)
     wanted = legs_of(leg or config.retrieval.retriever)
     legs = tuple(name for name in wanted if name in manifest.legs)
     if not legs or (leg is not None and legs != wanted):
@@ -233,7 +238,7 @@ def _open_dense(directory: Path, store: PassageStore, config: Config) -> RowRetr
     return DenseRetriever.open(directory, store, create_encoder(config.dense), config.dense)
 
 
-def _as_built(config: Config, manifest: Manifest, index_dir: Path) -> Config:
+def configured_as_built(config: Config, manifest: Manifest, index_dir: Path) -> Config:
     """``config`` with the settings that an index was built with.
 
     A setting left at its default follows the index. One that was set to something else would be

@@ -13,10 +13,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
 from odqa import __version__
 from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
@@ -58,6 +60,7 @@ from odqa.store import (
     MANIFEST_NAME,
     RECIPE_NAME,
     Manifest,
+    PassageBlock,
     PassageStore,
     PassageWriter,
     WorkDirectory,
@@ -66,6 +69,7 @@ from odqa.store import (
     write_manifest,
 )
 from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
+from odqa.types import Document
 
 if TYPE_CHECKING:
     from odqa.retrieval.bm25_files import Field
@@ -111,7 +115,7 @@ def build_index(
         ConfigError: a setting is unknown or out of range.
         IndexNotUsableError: another process is building the same index.
     """
-    build = IndexBuild(str(source), config, progress or _no_progress)
+    build = IndexBuild(str(source), config, progress or no_progress)
     with WorkDirectory(Path(indexes_dir), name or corpus_name(source)) as work:
         refuse_to_replace_what_is_no_index(work.final_path)
         if not force and work.final_path.exists() and any(work.final_path.iterdir()):
@@ -181,10 +185,14 @@ class IndexBuild:
         if not (directory / MANIFEST_NAME).exists():
             self.store_passages(directory)
             self.index_legs(directory)
-            self._progress("write checksums", 0, 1)
-            write_manifest(directory, self.manifest(directory), self.entries)
-            self._progress("write checksums", 1, 1)
+            self.write_manifest(directory)
         self.remove_leftovers(directory)
+
+    def write_manifest(self, directory: Path) -> None:
+        """Record what the index is; with this it is complete."""
+        self._progress("write checksums", 0, 1)
+        write_manifest(directory, self.manifest(directory), self.entries)
+        self._progress("write checksums", 1, 1)
 
     @property
     def entries(self) -> list[str]:
@@ -247,7 +255,7 @@ class IndexBuild:
         if (directory / "passages").exists():
             jobs = stored_shard_jobs(PassageStore.open(directory / "passages"), shards)
         else:
-            jobs = shard_jobs(read_documents(self._source, workers=self._workers), shards)
+            jobs = shard_jobs(self._documents(directory), shards)
         count = _Counter(jobs, self._source)
         settings = ShardSettings(
             self._config.corpus,
@@ -262,6 +270,10 @@ class IndexBuild:
             raise source_changed(self._source)
         write_json(directory / SHARDS_DONE, {"shards": count.jobs})
 
+    def _documents(self, directory: Path) -> Iterator[Document]:
+        """The documents that shards are made of."""
+        return iter(read_documents(self._source, workers=self._workers))
+
     def _shards(self, directory: Path, stage: str) -> Iterator[Path]:
         paths = self._shard_paths(directory)
         for number, path in enumerate(paths):
@@ -274,17 +286,24 @@ class IndexBuild:
 
     def _write_passages(self, directory: Path, part: Path) -> None:
         with PassageWriter(part) as writer:
-            for path in self._shards(directory, "store passages"):
-                writer.append(read_passages(path))
+            for block in self._passage_blocks(directory):
+                writer.append(block)
         if len(PassageStore.open(part)) == 0:
             raise InputError(
                 "no article holds any text, so there is nothing to index", path=self._source
             )
 
+    def _passage_blocks(self, directory: Path) -> Iterator[PassageBlock]:
+        for path in self._shards(directory, "store passages"):
+            yield read_passages(path)
+
+    def _duplicate_keys(self, directory: Path) -> Iterator[DuplicateKeys]:
+        return map(read_duplicate_keys, self._shard_paths(directory))
+
     def _write_duplicates(self, directory: Path, part: Path) -> None:
         write_duplicates(
             part,
-            DuplicateKeys.joined(map(read_duplicate_keys, self._shard_paths(directory))),
+            DuplicateKeys.joined(self._duplicate_keys(directory)),
             PassageStore.open(directory / "passages"),
             self._config.duplicates,
             lambda done, total: self._progress("compare duplicates", done, total),
@@ -299,27 +318,41 @@ class IndexBuild:
             lambda: self._shards(directory, next(stages)),
             self._config.sparse,
             self._tokenizer,
+            self._stored_terms(directory),
         )
 
+    def _stored_terms(self, directory: Path) -> StoredTerms | None:
+        """The sparse leg that the passages before the shards' are taken from; None without one."""
+        return None
+
     def _encode(self, directory: Path, store: PassageStore, encoder: Encoder) -> None:
-        """The vectors of all passages in one file, a block at a time."""
+        """The vectors of the passages in one file, a block at a time."""
         if (directory / "dense").exists():
             return
-        vectors, done = _open_vectors(directory, (len(store), encoder.dim))
+        first_row = self._first_new_row(directory)
+        n_vectors = len(store) - first_row
+        if n_vectors == 0:  # an update that only removes; an empty file cannot be mapped
+            np.save(directory / _VECTORS, np.zeros((0, encoder.dim), dtype=np.float32))
+            return
+        vectors, done = _open_vectors(directory, (n_vectors, encoder.dim))
         saved = time.monotonic()
         for start, block in self._vector_blocks(directory, store, encoder, done):
             end = start + len(block)
             vectors[start:end] = block
-            if end == len(store) or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if end == n_vectors or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 vectors.flush()
                 write_json(directory / _VECTORS_DONE, {"rows": end})
                 saved = time.monotonic()
-            self._progress("encode passages", end, len(store))
+            self._progress("encode passages", end, n_vectors)
+
+    def _first_new_row(self, directory: Path) -> int:
+        """The row of the first passage whose vector is to be computed."""
+        return 0
 
     def _vector_blocks(
         self, directory: Path, store: PassageStore, encoder: Encoder, done: int
     ) -> Iterator[tuple[int, Vectors]]:
-        """(first row, vectors) of the blocks from row ``done`` on.
+        """(place, vectors) of the blocks from the vector ``done`` on.
 
         An encoder over the very terms that the shards hold takes them from there; any other is
         given the passages.
@@ -334,9 +367,10 @@ class IndexBuild:
                     yield start, encoder.encode_numbered(words, terms.ids, terms.counts)
                 start += n
             return
-        for start in range(done, len(store), VECTOR_BLOCK):
+        first_row = self._first_new_row(directory)
+        for start in range(first_row + done, len(store), VECTOR_BLOCK):
             rows = range(start, min(start + VECTOR_BLOCK, len(store)))
-            yield start, encoder.encode_passages(store.passages(rows))
+            yield start - first_row, encoder.encode_passages(store.passages(rows))
 
     def _shares_terms(self, encoder: Encoder) -> TypeGuard[TermEncoder]:
         return (
@@ -349,11 +383,16 @@ class IndexBuild:
     def _write_dense(self, directory: Path, part: Path) -> None:
         from odqa.retrieval.dense import write_dense
 
-        vectors = np.load(directory / _VECTORS, mmap_mode="r", allow_pickle=False)
+        vectors = self.encoded_vectors(directory)
         fingerprint = self._encoder.fingerprint if self._encoder else None
         self._progress("index vectors", 0, len(vectors))
         write_dense(part, vectors, self._config.dense, encoder_fingerprint=fingerprint)
         self._progress("index vectors", len(vectors), len(vectors))
+
+    def encoded_vectors(self, directory: Path) -> Vectors:
+        """(vectors, dim) what ``_encode`` has left."""
+        vectors: Vectors = np.load(directory / _VECTORS, mmap_mode="r", allow_pickle=False)
+        return vectors
 
     def manifest(self, directory: Path) -> Manifest:
         """The manifest of the index in ``directory``, without the checksums of its files."""
@@ -388,25 +427,32 @@ def write_sparse_leg(
     shards: Callable[[], Iterable[Path]],
     config: SparseConfig,
     tokenizer: Tokenizer,
+    stored: StoredTerms | None = None,
 ) -> None:
     """Number the terms of all shards, in the order they are first seen, and index them.
 
-    ``shards`` gives the shards in order; it is called twice.
+    ``shards`` gives the shards in order; it is called twice. The passages of ``stored`` come before
+    theirs.
     """
     from odqa.retrieval.bm25 import write_bm25
-    from odqa.retrieval.bm25_files import Postings
+    from odqa.retrieval.bm25_files import Postings, stored_postings
 
     weights = field_weights(config)
     seen: dict[str, dict[str, None]] = {field: {} for field in weights}
     for path in shards():
         for field, terms in seen.items():
             terms.update(dict.fromkeys(read_vocabulary(path, field)))
+    old_terms = stored.terms() if stored else []
     # Field by field, so that the numbers do not depend on how passages are dealt out to shards.
-    numbers = {term: n for n, term in enumerate(dict.fromkeys(itertools.chain(*seen.values())))}
-    del seen
+    terms = dict.fromkeys(itertools.chain(old_terms, *seen.values()))
+    numbers = {term: n for n, term in enumerate(terms)}
+    del seen, terms
 
     def postings() -> Iterator[Postings]:
         first_row = 0
+        if stored is not None:
+            first_row = stored.n_rows
+            yield from stored_postings(stored.directory, config, stored.new_rows)
         for path in shards():
             shard = Postings.of(_fields(path, weights, numbers), first_row)
             first_row += shard.n_passages
@@ -415,6 +461,25 @@ def write_sparse_leg(
     write_bm25(
         directory, postings(), list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTerms:
+    """Some passages of a finished sparse leg."""
+
+    directory: Path
+    new_rows: npt.NDArray[np.int32]  # (passages,) their rows in the leg to be; -1: left out
+
+    @property
+    def n_rows(self) -> int:
+        """How many passages they are."""
+        return int(np.count_nonzero(self.new_rows >= 0))
+
+    def terms(self) -> list[str]:
+        """Their terms, by number; also those that only passages that are left out held."""
+        from odqa.retrieval.vocabulary import MappedVocabulary
+
+        return MappedVocabulary(self.directory).terms()
 
 
 def field_weights(config: SparseConfig) -> dict[str, float]:
@@ -480,5 +545,5 @@ def _open_vectors(
     return vectors, 0
 
 
-def _no_progress(stage: str, done: int, total: int | None) -> None:
-    pass
+def no_progress(stage: str, done: int, total: int | None) -> None:
+    """Tell nobody."""

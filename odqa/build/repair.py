@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from odqa.build.components import retriever_of
 from odqa.build.indexing import IndexBuild, Progress
 from odqa.build.recipe import SHARDS, SHARDS_DONE, differences
 from odqa.build.verify import Inspection, inspect_files, verify_index
@@ -43,7 +44,6 @@ from odqa.store import (
 logger = logging.getLogger(__name__)
 
 _DIGESTS = "passages/digests.npy"
-_RETRIEVERS = {("sparse",): "sparse", ("dense",): "dense", ("sparse", "dense"): "hybrid"}
 
 
 def repair_index(
@@ -118,7 +118,7 @@ class _Repair:
     def _new_build(self, progress: Progress) -> IndexBuild:
         legs = tuple(self._recipe["legs"])
         settings: dict[str, Any] = {**self._recipe["config"]}
-        settings["retrieval"] = {"retriever": _RETRIEVERS.get(legs, "hybrid")}
+        settings["retrieval"] = {"retriever": retriever_of(legs)}
         try:
             config = merge(self._config, settings, where=str(self._index))
         except ConfigError as error:

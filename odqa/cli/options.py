@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from odqa.config import Config, load_config
+from odqa.errors import UsageError
 
 LEGS = ("sparse", "dense", "hybrid")
 _SIZE = re.compile(
@@ -40,6 +41,26 @@ def add_index_options(
         help=f"a name under --indexes-dir or an index folder (default: {default})",
     )
     add_indexes_dir(parser)
+
+
+def add_name_argument(parser: argparse.ArgumentParser) -> None:
+    """The index as the first argument, which may be given instead of ``--index``."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the index, as with --index")
+
+
+def index_name(arguments: argparse.Namespace) -> str | None:
+    """The index that ``NAME`` or ``--index`` says.
+
+    Raises:
+        UsageError: both do.
+    """
+    if arguments.name is not None and arguments.index is not None:
+        raise UsageError(
+            f"the index is given twice, '{arguments.name}' and --index {arguments.index}; "
+            "leave one of them out"
+        )
+    name: str | None = arguments.index if arguments.name is None else arguments.name
+    return name
 
 
 def add_indexes_dir(parser: argparse.ArgumentParser) -> None:

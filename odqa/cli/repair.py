@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from odqa.cli.options import add_index_options, add_json_option, configuration
+from odqa.cli.options import (
+    add_index_options,
+    add_json_option,
+    add_name_argument,
+    configuration,
+    index_name,
+)
 from odqa.cli.output import Progress, ResultStream
 
 NAME = "repair"
@@ -13,6 +19,7 @@ HELP = "rebuild the damaged parts of an index"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``odqa repair``."""
+    add_name_argument(parser)
     add_index_options(parser)
     add_json_option(parser)
 
@@ -28,7 +35,7 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
     from odqa.store import find_index
 
     config = configuration(arguments)
-    directory = find_index(arguments.index, arguments.indexes_dir, damaged=True)
+    directory = find_index(index_name(arguments), arguments.indexes_dir, damaged=True)
     with Progress() as progress:
         damaged = repair_index(directory, config, progress=progress)
     if arguments.json:

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from odqa.cli.options import add_index_options, add_json_option, configuration
+from odqa.cli.options import (
+    add_index_options,
+    add_json_option,
+    add_name_argument,
+    configuration,
+    index_name,
+)
 from odqa.cli.output import Progress, ResultStream
 from odqa.errors import IndexNotUsableError
 
@@ -19,6 +25,7 @@ HELP = "check every file of an index against its checksum"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``odqa verify``."""
+    add_name_argument(parser)
     add_index_options(parser)
     add_json_option(parser)
 
@@ -34,7 +41,7 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
     from odqa.store import find_index, mend
 
     config = configuration(arguments)
-    directory = find_index(arguments.index, arguments.indexes_dir, damaged=True)
+    directory = find_index(index_name(arguments), arguments.indexes_dir, damaged=True)
     with Progress() as progress:
         report = verify_index(directory, config, progress=progress)
     if arguments.json:

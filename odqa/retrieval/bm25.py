@@ -53,7 +53,6 @@ from odqa.retrieval.ranking import (
     rows_reaching_kth,
 )
 from odqa.retrieval.vocabulary import MappedVocabulary, write_vocabulary
-from odqa.store.strings import map_array
 from odqa.types import Terms
 
 ENGINES = ("bm25s", "rank-bm25")
@@ -154,7 +153,7 @@ class Bm25sEngine:
             self._data, self._indices, self._starts = (
                 np.asarray(matrix.scores[name]) for name in ("data", "indices", "indptr")
             )
-            self._bounds = map_array(directory / BOUNDS)
+            self._bounds = np.asarray(np.load(directory / BOUNDS, mmap_mode="r"))
         except (OSError, ValueError) as error:
             raise IndexNotUsableError(
                 f"{directory}: the BM25 matrix cannot be read ({error}); build the index again"
@@ -164,7 +163,8 @@ class Bm25sEngine:
 
     def top_rows(self, terms: QuestionTerms, k: int) -> tuple[Rows, Scores]:
         bounds = {term: weight * float(self._bounds[term]) for term, weight in terms.items()}
-        order = sorted(bounds, key=lambda term: (-bounds[term], term))
+        held = [term for term, bound in bounds.items() if bound > 0]
+        order = sorted(held, key=lambda term: (-bounds[term], term))
         rest = np.cumsum([bounds[term] for term in order][::-1])[::-1] * _ROUNDING_UP
         scores = self._accumulator()
         rows = np.zeros(0, dtype=np.int64)

@@ -246,12 +246,9 @@ def _bm25s_parameters(k1: float, b: float, n_passages: int) -> dict[str, object]
 
 
 def stored_postings(
-    directory: Path,
-    config: SparseConfig,
-    new_terms: npt.NDArray[np.int32],
-    new_rows: npt.NDArray[np.int32],
+    directory: Path, config: SparseConfig, new_rows: npt.NDArray[np.int32]
 ) -> Iterator[Postings]:
-    """The term frequencies that a sparse index was built of, under other numbers.
+    """The term frequencies that a sparse index was built of, of passages that may have moved.
 
     The matrix holds scores; as it was made of whole eighths, solving the formula for the frequency
     and rounding gives them back exactly.
@@ -259,7 +256,6 @@ def stored_postings(
     Args:
         directory: the index.
         config: what it was built with.
-        new_terms: (vocabulary,) the new number of each term; -1 leaves it out.
         new_rows: (passages,) the new row of each passage, ascending; -1 leaves it out.
 
     Raises:
@@ -268,8 +264,9 @@ def stored_postings(
     n_rows = int(np.count_nonzero(new_rows >= 0))
     stored = _stored_counts if config.engine == "rank-bm25" else _stored_scores
     for terms, rows, units in stored(directory, config):
-        kept = (new_rows[rows] >= 0) & (new_terms[terms] >= 0)
-        yield Postings(new_terms[terms[kept]], new_rows[rows[kept]], units[kept], n_rows, 0)
+        moved = new_rows[rows]
+        kept = moved >= 0
+        yield Postings(terms[kept], moved[kept], units[kept], n_rows, 0)
 
 
 def _stored_counts(directory: Path, config: SparseConfig) -> Iterator[npt.NDArray[np.int32]]:

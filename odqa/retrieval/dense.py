@@ -69,11 +69,7 @@ def write_dense(
     if not index.is_trained:
         step = max(1, -(-len(vectors) // _TRAINING_VECTORS))
         index.train(np.ascontiguousarray(vectors[::step], dtype=np.float32))
-    for start in range(0, len(vectors), _CHUNK):
-        chunk = np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32)
-        if not np.isfinite(chunk).all():
-            raise ValueError(f"the vectors from row {start} on hold a number that is not finite")
-        index.add(chunk)
+    _add(index, vectors)
     faiss.write_index(index, str(directory / _INDEX))
     record = {
         "faiss": config.faiss,
@@ -81,7 +77,43 @@ def write_dense(
         "dim": int(vectors.shape[1]),
         "encoder": encoder_fingerprint,
     }
+    _write_parameters(directory, record)
+
+
+def _add(index: Any, vectors: Vectors) -> None:
+    for start in range(0, len(vectors), _CHUNK):
+        chunk = np.ascontiguousarray(vectors[start : start + _CHUNK], dtype=np.float32)
+        if not np.isfinite(chunk).all():
+            raise ValueError(f"the vectors from row {start} on hold a number that is not finite")
+        index.add(chunk)
+
+
+def _write_parameters(directory: Path, record: dict[str, Any]) -> None:
     (directory / _PARAMETERS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def update_dense(
+    directory: Path, old: Path, new_rows: npt.NDArray[np.int32], vectors: Vectors
+) -> None:
+    """Write the FAISS index of ``old`` without some of its vectors and with others behind them.
+
+    What stays keeps its codes; the others are coded alike.
+
+    Args:
+        directory: to write; made if absent.
+        old: the folder that ``write_dense`` wrote.
+        new_rows: (old passages,) the new row of each, ascending; -1 where it is gone.
+        vectors: (new passages, dim) float32 of those behind, may be memory-mapped.
+    """
+    import faiss
+
+    record = json.loads((old / _PARAMETERS).read_text(encoding="utf-8"))
+    directory.mkdir(parents=True, exist_ok=True)
+    index = faiss.read_index(str(old / _INDEX))
+    index.remove_ids(np.flatnonzero(new_rows < 0).astype(np.int64))
+    _add(index, vectors)
+    faiss.write_index(index, str(directory / _INDEX))
+    _write_parameters(directory, {**record, "passages": int(index.ntotal)})
 
 
 def _new_index(storage: str, dim: int) -> Any:

@@ -60,6 +60,12 @@ class MappedVocabulary:
     def __len__(self) -> int:
         return len(self._terms)
 
+    def terms(self) -> list[str]:
+        """All terms, by number."""
+        by_number = np.empty(len(self), dtype=np.int64)
+        by_number[self._numbers] = np.arange(len(self))
+        return [self._terms[place] for place in by_number.tolist()]
+
     def number(self, term: str) -> int | None:
         """The number of a term; None where it is unknown."""
         # A lone surrogate, from a broken paste, makes a term like any other.

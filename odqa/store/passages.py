@@ -319,6 +319,38 @@ class PassageStore(Sequence[Passage]):
         """The digests of all documents, by row, memory-mapped."""
         return self._digests
 
+    @property
+    def first_passages(self) -> npt.NDArray[np.int32]:
+        """(documents + 1,) the row of each document's first passage; at the end all passages."""
+        return self._first
+
+    def has_document(self, doc_id: str) -> bool:
+        """Is there a document of that id?"""
+        try:
+            self._document(doc_id)
+        except KeyError:
+            return False
+        return True
+
+    def block(self, documents: npt.NDArray[np.intp]) -> PassageBlock:
+        """The columns of some documents, given by their rows in ascending order."""
+        counts = self._first[documents + 1] - self._first[documents]
+        rows = np.concatenate(
+            [np.arange(self._first[d], self._first[d + 1]) for d in documents.tolist()]
+        )
+        texts = self._texts.rows(rows.tolist())
+        metadata = self._metadata
+        return PassageBlock(
+            texts=Strings.encode(text for _, text in texts),
+            headings=Strings.encode(heading for heading, _ in texts),
+            starts=self._starts[rows],
+            doc_ids=Strings.encode(self._doc_ids[d] for d in documents.tolist()),
+            titles=Strings.encode(self._titles[d] for d in documents.tolist()),
+            metadata=Strings.encode(metadata[d] if metadata else "" for d in documents.tolist()),
+            digests=self._digests[documents],
+            passage_counts=counts.astype(np.int32),
+        )
+
     def documents(self) -> Iterator[tuple[Document, list[Passage]]]:
         """All documents in their order, with their passages. Their texts are not stored: ""."""
         for document, (start, end) in enumerate(itertools.pairwise(self._first.tolist())):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -15,6 +16,9 @@ from odqa.errors import IndexNotUsableError, UsageError
 
 if sys.platform != "win32":
     import fcntl
+
+_HERE = -100  # AT_FDCWD: relative to the current folder
+_RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 def work_path(indexes_dir: Path, name: str) -> Path:
@@ -40,6 +44,7 @@ class WorkDirectory:
         self.path = work_path(indexes_dir, name)
         self.final_path = indexes_dir / name
         self._old_path = indexes_dir / f".{name}.old"
+        self._mark_path = indexes_dir / f".{name}.publishing"
         self._lock: int | None = None
 
     def __enter__(self) -> WorkDirectory:
@@ -78,19 +83,32 @@ class WorkDirectory:
     def publish(self) -> Path:
         """Put the folder in its final place, instead of the index that may be there.
 
-        Killed between the two renames, neither index is lost: the next build of this name puts
-        the old one back, and then the new one in its place.
+        On Linux the two folders change places in one step, so that there is an index at any moment.
+        Elsewhere there are two renames. Killed on the way, neither index is lost: the next build of
+        this name tidies up.
         """
         remove(self._old_path)
-        if self.final_path.exists():
-            self.final_path.rename(self._old_path)
-        self.path.rename(self.final_path)
+        if not self.final_path.exists():
+            self.path.rename(self.final_path)
+        else:
+            write_json(self._mark_path, {"inode": self.path.stat().st_ino})
+            if _exchange(self.path, self.final_path):
+                remove(self.path)
+            else:
+                self.final_path.rename(self._old_path)
+                self.path.rename(self.final_path)
         sync(self.final_path.parent)
         remove(self._old_path)
+        remove(self._mark_path)
         return self.final_path
 
     def _recover(self) -> None:
         """Mend what a ``publish`` that was killed left behind."""
+        if self._mark_path.exists():
+            inode = json.loads(self._mark_path.read_text(encoding="utf-8"))["inode"]
+            if self.final_path.exists() and self.final_path.stat().st_ino == inode:
+                self.clear()  # the old index: the new one is in its place
+            remove(self._mark_path)
         if self._old_path.exists():
             if self.final_path.exists():
                 remove(self._old_path)
@@ -106,6 +124,18 @@ def is_being_built(path: Path) -> bool:
     if lock is not None:
         os.close(lock)
     return lock is None
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Have two folders change places in one step; False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    paths = (os.fsencode(first), os.fsencode(second))
+    done: int = library.renameat2(_HERE, paths[0], _HERE, paths[1], _RENAME_EXCHANGE)
+    return done == 0
 
 
 def remove(path: Path) -> None:

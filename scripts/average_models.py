@@ -1,0 +1,41 @@
+"""Average the weights of two models of one shape, fine-tuned one from the other.
+
+    python scripts/average_models.py FIRST SECOND OUTPUT [--weight 0.6]
+
+FIRST and SECOND are Hugging Face folders; OUTPUT is a copy of SECOND whose weights are
+``weight * SECOND + (1 - weight) * FIRST`` (M. Wortsman et al., Robust Fine-tuning of Zero-shot
+Models, CVPR 2022): what the second round forgot of other kinds of questions partly comes back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+WEIGHTS = "model.safetensors"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--weight", type=float, default=0.6, help="of the second (default: 0.6)")
+    arguments = parser.parse_args()
+    first, second = (load_file(p / WEIGHTS) for p in (arguments.first, arguments.second))
+    if {n: t.shape for n, t in first.items()} != {n: t.shape for n, t in second.items()}:
+        parser.error(f"{arguments.first} and {arguments.second} are not of one shape")
+    ignored = shutil.ignore_patterns("checkpoint.pt", WEIGHTS)
+    shutil.copytree(arguments.second, arguments.output, ignore=ignored, dirs_exist_ok=True)
+    averaged = {
+        name: (arguments.weight * tensor + (1 - arguments.weight) * first[name]).contiguous()
+        for name, tensor in second.items()
+    }
+    save_file(averaged, arguments.output / WEIGHTS, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
