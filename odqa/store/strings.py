@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,11 @@ class MappedStrings(Sequence[str]):
 
     def __getitem__(self, row: int) -> str:  # type: ignore[override]  # no slices
         return decode(self.bytes_at(row))
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> list[str]:
+        """The strings of ``rows``, in their order: faster than one by one."""
+        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        return [decode(self._blob[start:end]) for start, end in zip(starts, ends, strict=True)]
 
     def bytes_at(self, row: int) -> bytes:
         """The UTF-8 of one string; bytes compare in the order of their code points."""
