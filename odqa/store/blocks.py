@@ -131,7 +131,7 @@ def _train(contents: list[bytes], n_bytes: int) -> zstandard.ZstdCompressionDict
     if size < _LEAST_DICTIONARY_BYTES:
         return None
     try:
-        return zstandard.train_dictionary(size, contents)
+        return zstandard.train_dictionary(size, [*contents])
     except zstandard.ZstdError as error:  # such as too few samples, however long
         logger.debug("the passages are compressed without a dictionary (%s)", error)
         return None

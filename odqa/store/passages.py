@@ -199,7 +199,7 @@ class PassageStore(Sequence[Passage]):
             self._doc_ids = MappedStrings(directory / "doc_ids")
             self._titles = MappedStrings(directory / "titles")
             self._metadata = _optional_strings(directory / "metadata")
-            self._digests = map_array(directory / "digests.npy")
+            self._digests: Digests = map_array(directory / "digests.npy").view(np.uint64)
             self._documents = map_array(directory / "documents.npy")
             self._first = map_array(directory / "first_passages.npy")
             self._id_order = map_array(directory / "id_order.npy")
@@ -316,7 +316,7 @@ class PassageStore(Sequence[Passage]):
         Raises:
             KeyError: there is no such document.
         """
-        return self._digests[self._document(doc_id)].tobytes()
+        return bytes(self._digests[self._document(doc_id)])
 
     @property
     def digests(self) -> Digests:
