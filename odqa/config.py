@@ -32,6 +32,14 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DuplicatesConfig:
+    """Near-duplicate passages, looked for when an index is built (recorded in the index)."""
+
+    enabled: bool = True  # false: none are looked for, and a search can collapse none
+    threshold: float = 0.9  # Jaccard similarity from which two passages are the same, 0.8 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizerConfig:
     """Terms of the sparse index (recorded in the index)."""
 
@@ -40,12 +48,15 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SparseConfig:
-    """BM25. k1, b and title_weight are burnt into the index when it is built."""
+    """BM25 over weighted fields. All but the last are burnt into the index when it is built."""
 
     engine: str = "bm25s"  # bm25s | rank-bm25
     k1: float = 1.6  # how slowly a term's further occurrences saturate
     b: float = 0.4  # how much long passages are held back, 0 to 1
     title_weight: int = 3  # how many times the title's terms count beside the passage's
+    part_weight: float = 0.5  # of what compound words are made of, beside the words themselves
+    bigram_weight: float = 0.25  # of syllable pairs that are no word (unknown names, spacing)
+    discount_question_words: bool = True  # what asks (몇, 누구, 하다, ...) counts less
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,8 @@ class RetrievalConfig:
     merge: str = "weighted"  # weighted | rrf
     sparse_weight: float = 0.5  # weighted merge: weight of sparse; dense has the rest
     rrf_k: int = 60  # reciprocal rank fusion: score = 1 / (rrf_k + rank)
+    collapse_duplicates: bool = True  # of near-duplicate passages, only the best is returned
+    per_article: int = 0  # at most so many passages of one article; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +124,18 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """How an index is built; none of it changes the index."""
+
+    workers: int = 0  # processes that split and tokenise; 0: one for each usable core
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     sparse: SparseConfig = field(default_factory=SparseConfig)
     dense: DenseConfig = field(default_factory=DenseConfig)
@@ -122,6 +143,7 @@ class Config:
     rerank: RerankConfig = field(default_factory=RerankConfig)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
     seed: int = 13
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from odqa.types import Candidate, Passage, Prediction, Reading
+from odqa.types import Candidate, Passage, Prediction, Reading, Terms
 
 Vectors = npt.NDArray[np.float32]
 
@@ -28,7 +28,13 @@ class Tokenizer(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[str]]: ...
+    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text, in order, repeated as often as they occur."""
+        ...
+
+    def terms(self, texts: Sequence[str]) -> list[Terms]:
+        """The same words, and the parts and bigrams beside them where the tokenizer has any."""
+        ...
 
 
 @runtime_checkable

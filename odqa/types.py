@@ -37,6 +37,20 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """The index terms of a text by field, each in order and as often as it occurs.
+
+    ``words`` are what the tokenizer takes the text to consist of. ``parts`` are what compound words
+    are made of, ``bigrams`` the pairs of neighbouring syllables that are no word of their own: by
+    these, names that the dictionary does not know and words spaced otherwise are still found.
+    """
+
+    words: list[str]
+    parts: list[str]
+    bigrams: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A retrieved passage. ``rank`` counts from 0; a higher ``score`` is better.
 

@@ -39,6 +39,9 @@ class ListStore:
     def __getitem__(self, row: int) -> Passage:
         return self._passages[row]
 
+    def passages(self, rows: Sequence[int]) -> list[Passage]:
+        return [self._passages[row] for row in rows]
+
     def passage_ids(self, rows: Sequence[int]) -> list[str]:
         return [self._passages[row].passage_id for row in rows]
 

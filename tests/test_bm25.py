@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 
 from odqa.config import SparseConfig
 from odqa.errors import ConfigError, IndexNotUsableError
-from odqa.retrieval.bm25 import Bm25Retriever, RankBm25Engine, write_bm25
+from odqa.retrieval import bm25_files
+from odqa.retrieval.bm25 import Bm25Retriever, Bm25sEngine, RankBm25Engine, write_bm25
+from odqa.retrieval.bm25_files import UNITS, Field, Postings, stored_postings
 from odqa.retrieval.ranking import rows_reaching_kth
 from odqa.retrieval.vocabulary import MappedVocabulary, write_vocabulary
+from odqa.types import Terms
 
-CONFIG = SparseConfig(k1=1.2, b=0.5)
+CONFIG = SparseConfig(k1=1.2, b=0.5, discount_question_words=False)
 ENGINES = ("bm25s", "rank-bm25")
 
 # Lengths 3, 1, 5, 3: the mean is 3.
@@ -35,6 +38,13 @@ class SpaceTokenizer:
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
         return [text.split() for text in texts]
 
+    def terms(self, texts: Sequence[str]) -> list[Terms]:
+        """A word with a hyphen is a compound, and what stands before it a part."""
+        return [
+            Terms(words, [word.partition("-")[0] for word in words if "-" in word], [])
+            for words in self.tokenize(texts)
+        ]
+
 
 def number_terms(texts: Sequence[str]) -> tuple[list[list[int]], list[str]]:
     vocabulary: dict[str, int] = {}
@@ -42,9 +52,10 @@ def number_terms(texts: Sequence[str]) -> tuple[list[list[int]], list[str]]:
     return numbered, list(vocabulary)
 
 
-def in_shards(passages: Sequence[Sequence[int]], size: int) -> list[list[np.ndarray]]:
+def in_shards(passages: Sequence[Sequence[int]], size: int) -> list[Postings]:
     arrays = [np.array(passage, dtype=np.int32) for passage in passages]
-    return [arrays[i : i + size] for i in range(0, len(arrays), size)]
+    starts = range(0, len(arrays), size)
+    return [Postings.of([Field.of(arrays[start : start + size])], start) for start in starts]
 
 
 def build(
@@ -163,11 +174,84 @@ def test_both_engines_give_the_formula_on_any_text(
 ) -> None:
     expected = plain_scores(texts, question, k1, b)
     for engine in ENGINES:
-        config = SparseConfig(engine=engine, k1=k1, b=b)
+        config = replace(CONFIG, engine=engine, k1=k1, b=b)
         retriever = build(tmp_path_factory.mktemp("index"), texts, config, shard_size)
         (found,) = retriever.retrieve([question], k=len(texts))
         scores = {c.passage.passage_id: c.score for c in found}
         assert scores == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weighted_fields_worked_by_hand(tmp_path: Path, engine: str) -> None:
+    words = [[0, 1], [2], [2, 0]]  # 대한-민국 산, 대한, 대한 대한-민국
+    parts = [[2], [], [2]]  # 대한
+    shard = Postings.of(
+        [
+            Field.of([np.array(p, np.int32) for p in words]),
+            Field.of([np.array(p, np.int32) for p in parts], 0.5),
+        ]
+    )
+    config = replace(CONFIG, engine=engine, part_weight=0.5)
+    write_bm25(tmp_path, [shard], ["대한-민국", "산", "대한"], config)
+    store = ListStore([make_passage(f"{i}#0", "글") for i in range(3)])
+    retriever = Bm25Retriever.open(tmp_path, store, SpaceTokenizer(), config)
+    compound, word = retriever.retrieve(["대한-민국", "대한"], k=10)
+
+    # Lengths 2.5, 1 and 2.5: the mean is 2. 대한 has the frequencies 0.5, 1 and 1.5.
+    def norm(length: float) -> float:
+        return 1.2 * (0.5 + 0.5 * length / 2)
+
+    idf_word = log(1 + (3 - 3 + 0.5) / (3 + 0.5))
+    idf_compound = log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    expected = {
+        "0#0": idf_word * 0.5 / (0.5 + norm(2.5)),
+        "1#0": idf_word * 1 / (1 + norm(1)),
+        "2#0": idf_word * 1.5 / (1.5 + norm(2.5)),
+    }
+    assert {c.passage.passage_id: c.score for c in word} == pytest.approx(expected, rel=1e-6)
+    # In the question, too, the part counts half beside the compound.
+    expected = {i: 0.5 * score for i, score in expected.items()}
+    for i in ("0#0", "2#0"):
+        expected[i] += idf_compound / (1 + norm(2.5))
+    assert {c.passage.passage_id: c.score for c in compound} == pytest.approx(expected, rel=1e-6)
+
+
+@given(
+    frequencies=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    weights=st.lists(st.sampled_from([0.25, 0.5, 1.0, 2.0]), min_size=1, max_size=12),
+    k=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_search_leaves_nothing_out(
+    tmp_path_factory: pytest.TempPathFactory,
+    frequencies: list[int],
+    weights: list[float],
+    k: int,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    n = 60
+    passages: list[list[int]] = [[] for _ in range(n)]
+    for term, frequency in enumerate(frequencies):
+        for row in rng.choice(n, frequency, replace=False):
+            passages[row] += [term] * int(rng.integers(1, 4))
+    directory = tmp_path_factory.mktemp("index")
+    vocabulary = [str(term) for term in range(len(frequencies))]
+    write_bm25(directory, in_shards(passages, 25), vocabulary, CONFIG)
+    engine = Bm25sEngine(directory)
+    terms = dict(enumerate(weights[: len(frequencies)]))
+    matrix = np.zeros((len(frequencies), n))
+    for term in terms:
+        found, scores = engine._postings(term)
+        matrix[term, found] = scores
+    exact = sum(weight * matrix[term] for term, weight in terms.items())
+    for _ in range(2):  # the second time with what the first has left behind
+        rows, scores = engine.top_rows(terms, k)
+        kth = np.sort(exact)[-min(k, n)]
+        assert set(np.flatnonzero((exact > kth + 1e-5) & (exact > 0))) <= set(rows.tolist())
+        assert len(rows) >= min(k, np.count_nonzero(exact))
+        np.testing.assert_allclose(scores, exact[rows], rtol=1e-5)
 
 
 def random_texts(n: int, seed: int = 1) -> list[str]:
@@ -183,15 +267,13 @@ def test_the_matrix_is_what_bm25s_itself_would_build(tmp_path: Path) -> None:
     numbered, vocabulary = number_terms(texts)
     theirs = bm25s.BM25(k1=CONFIG.k1, b=CONFIG.b, method="lucene")
     theirs.index((numbered, {t: i for i, t in enumerate(vocabulary)}), show_progress=False)
-    ours = bm25s.BM25.load(tmp_path)  # its own reader opens our files
-    assert ours.vocab_dict == {term: i for i, term in enumerate(vocabulary)}
+    ours = bm25s.BM25.load(tmp_path, load_vocab=False)  # its own reader opens our files
     assert ours.scores["num_docs"] == len(texts)
     np.testing.assert_array_equal(ours.scores["indptr"], theirs.scores["indptr"])
     np.testing.assert_array_equal(ours.scores["indices"], theirs.scores["indices"])
     np.testing.assert_allclose(ours.scores["data"], theirs.scores["data"], rtol=1e-6)
     assert ours.scores["data"].dtype == np.float32
-    documents, scores = ours.retrieve([["t1", "t7"]], k=5, show_progress=False)
-    assert documents.shape == scores.shape == (1, 5)
+    assert ours.get_scores_from_ids([vocabulary.index("t1")]).shape == (len(texts),)
 
 
 def test_both_engines_rank_alike_on_the_same_terms(tmp_path: Path) -> None:
@@ -221,6 +303,30 @@ def test_the_files_do_not_depend_on_the_shards(tmp_path: Path) -> None:
         assert len(contents) == 1, name
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.5), (0.3, 0), (3.0, 1)])
+def test_the_frequencies_come_back_out_of_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, k1: float, b: float
+) -> None:
+    monkeypatch.setattr(bm25_files, "_AT_ONCE", 50)
+    config = replace(CONFIG, engine=engine, k1=k1, b=b)
+    texts = [*random_texts(150), "되풀이 " * 300]
+    build(tmp_path / "all", texts, config)
+    numbered, vocabulary = number_terms(texts)
+    gone = {3, 4, 77, 149}
+    kept = [row for row in range(len(texts)) if row not in gone]
+    new_rows = np.full(len(texts), -1, dtype=np.int32)
+    new_rows[kept] = np.arange(len(kept))
+    terms = np.arange(len(vocabulary), dtype=np.int32)
+    stored = stored_postings(tmp_path / "all", config, terms, new_rows)
+    write_bm25(tmp_path / "kept", stored, vocabulary, config, tokenizer_fingerprint="space/1")
+    (tmp_path / "fresh").mkdir()
+    shards = in_shards([numbered[row] for row in kept], 9)
+    write_bm25(tmp_path / "fresh", shards, vocabulary, config, tokenizer_fingerprint="space/1")
+    for path in (tmp_path / "fresh").iterdir():
+        assert path.read_bytes() == (tmp_path / "kept" / path.name).read_bytes(), path.name
+
+
 def test_an_interrupted_build_is_built_over(tmp_path: Path) -> None:
     numbered, vocabulary = number_terms(TEXTS)
 
@@ -244,8 +350,9 @@ def test_memory_is_bounded_by_a_shard(tmp_path: Path) -> None:
     n_shards, n_passages, n_terms = 40, 100, 50
 
     def shards():
-        for _ in range(n_shards):
-            yield [rng.integers(0, 1000, n_terms, dtype=np.int32) for _ in range(n_passages)]
+        for shard in range(n_shards):
+            passages = [rng.integers(0, 1000, n_terms, np.int32) for _ in range(n_passages)]
+            yield Postings.of([Field.of(passages)], shard * n_passages)
 
     postings_bytes = n_shards * n_passages * n_terms * 12
     tracemalloc.start()
@@ -272,6 +379,8 @@ def test_passages_without_terms(tmp_path: Path, engine: str, texts: list[str]) -
         ({"k1": -0.1}, "sparse.k1"),
         ({"b": 1.5}, "sparse.b"),
         ({"title_weight": -1}, "sparse.title_weight"),
+        ({"part_weight": 0.3}, "sparse.part_weight must be a multiple of 1/8"),
+        ({"bigram_weight": -0.5}, "sparse.bigram_weight"),
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path: Path, change: dict, name: str) -> None:
@@ -285,8 +394,10 @@ def test_term_numbers_outside_the_vocabulary_are_refused(
     tmp_path: Path, engine: str, token: int
 ) -> None:
     config = replace(CONFIG, engine=engine)
+    terms, rows, units = (np.array([value], dtype=np.int32) for value in (token, 0, UNITS))
+    shard = Postings(terms, rows, units, 1, 0)
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
-        write_bm25(tmp_path, [[np.array([token], dtype=np.int32)]], ["가"], config)
+        write_bm25(tmp_path, [shard], ["가"], config)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +422,15 @@ def test_an_index_of_another_tokenizer_or_store_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["sparse.json", "terms.bin", "terms.npy", "data.csc.index.npy", "params.index.json"]
+    "name",
+    [
+        "sparse.json",
+        "terms.bin",
+        "terms.npy",
+        "data.csc.index.npy",
+        "params.index.json",
+        "bounds.npy",
+    ],
 )
 @pytest.mark.parametrize("damage", ["absent", "cut"])
 def test_damaged_files_are_named(tmp_path: Path, name: str, damage: str) -> None:
@@ -359,8 +478,9 @@ def test_rows_reaching_kth(scores: list[float], k: int, data: st.DataObject) -> 
 
 
 def test_rank_bm25_idf_is_lucenes() -> None:
-    engine = RankBm25Engine([np.array([0, 1]), np.array([0])], k1=1.0, b=0.0)
-    rows, scores = engine.top_rows([0, 1], 2)
+    counts = np.array([[0, 0, 1], [0, 1, 0], [UNITS, UNITS, UNITS]])
+    engine = RankBm25Engine(counts, 2, k1=1.0, b=0.0)
+    rows, scores = engine.top_rows({0: 1.0, 1: 1.0}, 2)
     both = log(1 + 0.5 / 2.5) / 2 + log(1 + 1.5 / 1.5) / 2
     assert rows.tolist() == [0, 1]
     assert scores.tolist() == pytest.approx([both, log(1 + 0.5 / 2.5) / 2], rel=1e-6)
@@ -379,13 +499,14 @@ def test_the_mapped_vocabulary_is_a_dict(
     vocabulary = MappedVocabulary(directory)
     numbers = {term: number for number, term in enumerate(terms)}
     assert len(vocabulary) == len(terms)
-    assert vocabulary.numbers(terms) == list(range(len(terms)))
-    assert vocabulary.numbers(asked) == [numbers[term] for term in asked if term in numbers]
+    assert [vocabulary.number(term) for term in terms] == list(range(len(terms)))
+    assert [vocabulary.number(term) for term in asked] == [numbers.get(term) for term in asked]
 
 
 def test_a_lone_surrogate_is_a_term_like_any_other(tmp_path: Path) -> None:
     write_vocabulary(tmp_path, ["가", "\ud800", "나"])
-    assert MappedVocabulary(tmp_path).numbers(["나", "\ud800", "\ud801"]) == [2, 1]
+    vocabulary = MappedVocabulary(tmp_path)
+    assert [vocabulary.number(term) for term in ("나", "\ud800", "\ud801")] == [2, 1, None]
 
 
 def test_a_term_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ def test_ten_kills_at_random_moments_change_nothing(
         "shards/000003.npz",
         "shards.json",
         "passages",
+        "duplicates.part",
+        "duplicates",
         "sparse.part",
         "sparse",
         "vectors.json",

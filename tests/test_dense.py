@@ -61,10 +61,10 @@ def test_cosines_worked_by_hand(tmp_path: Path) -> None:
     encoder = LetterEncoder()
     encoder.dim = 2
     retriever = DenseRetriever.open(tmp_path, store, encoder, DenseConfig(device="cpu"))
-    (found,) = retriever.retrieve_vectors(np.array([[0.8, 0.6]], dtype=np.float32), k=3)
-    assert ids(found) == ["1#0", "0#0", "2#0"]
-    assert [c.score for c in found] == pytest.approx([0.8 * 0.6 + 0.6 * 0.8, 0.8, 0.6], abs=1e-6)
-    assert {c.source for c in found} == {"dense"}
+    (found,) = retriever.rank_vectors(np.array([[0.8, 0.6]], dtype=np.float32), k=3)
+    assert [row for row, _ in found] == [1, 0, 2]
+    expected = [0.8 * 0.6 + 0.6 * 0.8, 0.8, 0.6]
+    assert [score for _, score in found] == pytest.approx(expected, abs=1e-6)
 
 
 def test_flat_is_exact(tmp_path: Path) -> None:

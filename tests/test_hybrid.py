@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conformance import (
+    ListStore,
     assert_ranked,
     check_fewer_is_a_prefix,
     check_reranker,
@@ -22,12 +23,11 @@ from odqa.config import RerankConfig, RetrievalConfig
 from odqa.errors import ConfigError
 from odqa.retrieval.hybrid import (
     HybridRetriever,
-    merge_candidates,
     min_max,
     reciprocal_rank_fusion,
     weighted_merge,
 )
-from odqa.retrieval.ranking import check_k
+from odqa.retrieval.ranking import Ranking, RowRetriever
 from odqa.retrieval.rerank import EncoderReranker, mixed_scores
 from odqa.types import Candidate, Passage
 
@@ -42,18 +42,31 @@ def candidates(scores: Mapping[str, float], source: str = "sparse") -> list[Cand
     ]
 
 
-class TableRetriever:
+STORE = ListStore([make_passage(f"{i}#0", f"글 {i}") for i in range(10)])
+
+
+class TableRetriever(RowRetriever):
     """Answers from a table of scores; a question that is not in it finds nothing."""
 
-    def __init__(self, table: Mapping[str, Mapping[str, float]], source: str) -> None:
+    source = "sparse"
+
+    def __init__(self, table: Mapping[str, Mapping[str, float]]) -> None:
+        super().__init__(STORE)
         self.table = table
-        self.source = source
         self.asked: list[int] = []
 
-    def retrieve(self, questions: Sequence[str], *, k: int) -> list[list[Candidate]]:
-        check_k(k)
+    def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
         self.asked.append(k)
-        return [candidates(self.table.get(q, {}), self.source)[:k] for q in questions]
+        return [ranking(self.table.get(q, {}))[:k] for q in questions]
+
+
+def ranking(scores: Mapping[str, float]) -> Ranking:
+    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [(int(passage_id.partition("#")[0]), score) for passage_id, score in ordered]
+
+
+def by_row(scores: Mapping[str, float]) -> dict[int, float]:
+    return dict(ranking(scores))
 
 
 SPARSE = {
@@ -69,44 +82,45 @@ DENSE = {
 
 
 def hybrid(config: RetrievalConfig = CONFIG) -> HybridRetriever:
-    return HybridRetriever(TableRetriever(SPARSE, "sparse"), TableRetriever(DENSE, "dense"), config)
+    return HybridRetriever(TableRetriever(SPARSE), TableRetriever(DENSE), config)
 
 
 def test_weighted_merge_worked_by_hand() -> None:
-    assert weighted_merge(SPARSE["양쪽"], DENSE["양쪽"], sparse_weight=0.25) == pytest.approx(
+    sparse, dense = by_row(SPARSE["양쪽"]), by_row(DENSE["양쪽"])
+    assert weighted_merge(sparse, dense, sparse_weight=0.25) == pytest.approx(
         {
-            "1#0": 0.25 * (12 - 4) / (12 - 4) + 0.75 * (0.8 - 0.5) / (0.9 - 0.5),
-            "2#0": 0.25 * (8 - 4) / (12 - 4) + 0.75 * 0,
-            "3#0": 0.25 * 0 + 0.75 * (0.9 - 0.5) / (0.9 - 0.5),
-            "9#0": 0.25 * 0 + 0.75 * 0,
+            1: 0.25 * (12 - 4) / (12 - 4) + 0.75 * (0.8 - 0.5) / (0.9 - 0.5),
+            2: 0.25 * (8 - 4) / (12 - 4) + 0.75 * 0,
+            3: 0.25 * 0 + 0.75 * (0.9 - 0.5) / (0.9 - 0.5),
+            9: 0.25 * 0 + 0.75 * 0,
         }
     )
 
 
 def test_reciprocal_rank_fusion_worked_by_hand() -> None:
-    scores = reciprocal_rank_fusion([["1", "2", "3"], ["3", "1", "9"]], rrf_k=60)
+    scores = reciprocal_rank_fusion([[1, 2, 3], [3, 1, 9]], rrf_k=60)
     assert scores == pytest.approx(
         {
-            "1": 1 / (60 + 1) + 1 / (60 + 2),
-            "2": 1 / (60 + 2),
-            "3": 1 / (60 + 3) + 1 / (60 + 1),
-            "9": 1 / (60 + 3),
+            1: 1 / (60 + 1) + 1 / (60 + 2),
+            2: 1 / (60 + 2),
+            3: 1 / (60 + 3) + 1 / (60 + 1),
+            9: 1 / (60 + 3),
         }
     )
 
 
 def test_equal_scores_are_not_divided_by_zero() -> None:
-    assert min_max({"1": 3.0, "2": 3.0}) == {"1": 1.0, "2": 1.0}
-    assert min_max({"1": 0.0}) == {"1": 1.0}
+    assert min_max({1: 3.0, 2: 3.0}) == {1: 1.0, 2: 1.0}
+    assert min_max({1: 0.0}) == {1: 1.0}
     assert min_max({}) == {}
-    assert weighted_merge({"1": 0.0, "2": 0.0}, {}, sparse_weight=0.5) == {"1": 0.5, "2": 0.5}
+    assert weighted_merge({1: 0.0, 2: 0.0}, {}, sparse_weight=0.5) == {1: 0.5, 2: 0.5}
 
 
 @given(
-    scores=st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), max_size=8),
+    scores=st.dictionaries(st.integers(0, 99), st.floats(-1e6, 1e6), max_size=8),
     shift=st.integers(-10, 10),
 )
-def test_min_max_keeps_the_order_and_the_bounds(scores: dict[str, float], shift: int) -> None:
+def test_min_max_keeps_the_order_and_the_bounds(scores: dict[int, float], shift: int) -> None:
     normal = min_max(scores)
     assert normal.keys() == scores.keys()
     assert all(0 <= score <= 1 for score in normal.values())
@@ -146,14 +160,12 @@ def test_hybrid_orders_by_merged_score() -> None:
 
 @pytest.mark.parametrize(("weight", "leg"), [(1.0, SPARSE["양쪽"]), (0.0, DENSE["양쪽"])])
 def test_a_weight_of_one_or_zero_is_one_leg(weight: float, leg: dict[str, float]) -> None:
-    sparse, dense = candidates(SPARSE["양쪽"]), candidates(DENSE["양쪽"])
-    config = replace(CONFIG, sparse_weight=weight)
-    merged = merge_candidates(sparse, dense, config, k=10)
+    (merged,) = hybrid(replace(CONFIG, sparse_weight=weight)).retrieve(["양쪽"], k=10)
     assert ids(merged)[:2] == ids(candidates(leg))[:2]
 
 
 def test_each_leg_is_asked_for_its_depth() -> None:
-    sparse, dense = TableRetriever(SPARSE, "sparse"), TableRetriever(DENSE, "dense")
+    sparse, dense = TableRetriever(SPARSE), TableRetriever(DENSE)
     retriever = HybridRetriever(sparse, dense, replace(CONFIG, depth=7))
     retriever.retrieve(["양쪽"], k=2)
     retriever.retrieve(["양쪽"], k=20)

@@ -12,11 +12,11 @@ import odqa
 
 ROOT = Path(odqa.__file__).parent
 LAYERS = [
-    {"types", "protocols", "errors", "config"},
+    {"types", "protocols", "errors", "config", "processes"},
     {"text", "corpus", "store", "sample"},
     {"retrieval", "reading", "models", "fusion", "metrics"},
     {"pipeline"},
-    {"build", "evaluation", "training"},
+    {"build", "evaluation", "training", "doctor"},
     {"cli", "__main__"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
@@ -28,6 +28,7 @@ WITHIN_LAYER = {  # who may import a sibling: part -> siblings
     "reading": {"models"},
     "evaluation": {"build"},
     "training": {"build", "evaluation"},
+    "doctor": {"build"},
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "onnxruntime", "faiss"}

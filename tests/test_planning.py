@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import Run
 from hashing_encoder import DIM, HashingEncoder
 
-from odqa.build import build_index, components, plan_build, planning
+from odqa.build import Budget, build_index, components, fit, plan_build, planning, trial
+from odqa.cli.options import size
 from odqa.config import Config, load_config
-from odqa.errors import ConfigError, InputError
+from odqa.errors import ConfigError, InputError, OdqaError
+from odqa.protocols import Vectors
 from odqa.store import read_manifest
 from odqa.types import Document
 
@@ -114,7 +120,7 @@ def test_what_could_not_be_read_is_estimated_from_the_size(
     (folder / "wiki_00").write_text(text, "utf-8")
     whole = plan_build(tmp_path / "wiki", config())
     assert (whole.documents, whole.exact) == (400, True)
-    monkeypatch.setattr(planning, "_READ_SECONDS", 0.0)
+    monkeypatch.setattr(trial, "_READ_SECONDS", 0.0)
     guessed = plan_build(tmp_path / "wiki", config())
     assert not guessed.exact
     assert guessed.documents > 40
@@ -125,6 +131,138 @@ def test_a_packed_corpus_is_measured_packed(tmp_path: Path) -> None:
     path = tmp_path / "dump.xml.bz2"
     chars = sum(len(document.text) for document in documents)
     text = "\n".join(lines(300)) + "\n"
-    path.write_bytes(planning._packer(path)(text.encode()))
-    assert planning._times_larger(path, documents, chars) == pytest.approx(1, abs=0.05)
-    assert planning._times_larger(path, documents, chars / 10) == pytest.approx(10, abs=0.5)
+    path.write_bytes(trial._packer(path)(text.encode()))
+    assert trial._times_larger(path, documents, chars) == pytest.approx(1, abs=0.05)
+    assert trial._times_larger(path, documents, chars / 10) == pytest.approx(10, abs=0.5)
+
+
+# ---- budgets ----
+
+
+TIMES = 128
+WIDE = TIMES * DIM
+
+
+class WideEncoder(HashingEncoder):
+    """The same vectors with every number repeated, so that they are most of an index."""
+
+    dim = WIDE
+
+    def encode_questions(self, texts: Sequence[str]) -> Vectors:
+        vectors = super().encode_questions(texts)
+        return np.repeat(vectors, TIMES, axis=1) / np.float32(TIMES**0.5)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A corpus of several shards, whose dense vectors are most of its index."""
+    monkeypatch.setattr(planning, "SHARD_DOCUMENTS", 100)
+    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config: WideEncoder())
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("\n".join(lines(300)), "utf-8")
+    return path
+
+
+def test_what_fits_is_built_as_configured(corpus: Path) -> None:
+    choice = fit(corpus, config(), Budget(10**12, 10**12))
+    assert choice.chosen.settings == ()
+    assert choice.chosen.config == config()
+    assert choice.rejected == ()
+
+
+def test_little_disk_stores_the_vectors_smaller_then_not_at_all(corpus: Path) -> None:
+    plan = plan_build(corpus, config())
+    disk, passages = plan.build_disk_bytes, plan.passages
+    half = fit(corpus, config(), Budget(disk_bytes=disk - passages * WIDE * 1))
+    assert half.chosen.settings == ("dense.faiss=fp16",)
+    assert [str(rejected) for rejected, _ in half.rejected] == ["--set build.workers=1"]
+    quarter = fit(corpus, config(), Budget(disk_bytes=disk - int(passages * WIDE * 2.5)))
+    assert quarter.chosen.settings == ("dense.faiss=sq8",)
+    sparse = fit(corpus, config(), Budget(disk_bytes=disk - passages * WIDE * 4))
+    assert sparse.chosen.settings == ("retrieval.retriever=sparse",)
+    assert sparse.chosen.plan.encode_seconds == 0
+    reasons = [reasons for _, reasons in sparse.rejected]
+    assert all(len(of_one) == 1 and of_one[0].startswith("disk: ") for of_one in reasons)
+
+
+def test_little_memory_takes_fewer_processes_first(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("odqa.build.workers.n_cores", lambda: 8)
+    wanted = plan_build(corpus, config())
+    assert wanted.processes == 8
+    half = fit(corpus, config(), Budget(memory_bytes=wanted.memory_bytes * 3 // 4))
+    assert half.chosen.settings == ("build.workers=4",)
+    (rejected,) = half.rejected
+    assert rejected[1][0].startswith("memory: ")
+    fewer = fit(
+        corpus, config("build.workers=4"), Budget(memory_bytes=wanted.memory_bytes * 3 // 4)
+    )
+    assert fewer.chosen.settings == ()
+
+
+def test_what_cannot_fit_says_what_is_needed(corpus: Path) -> None:
+    with pytest.raises(OdqaError, match=r"no settings fit.*of memory.*of disk.*=sparse"):
+        fit(corpus, config(), Budget(memory_bytes=1000, disk_bytes=1000))
+    with pytest.raises(OdqaError, match="no settings fit"):  # one leg is all that was asked for
+        fit(corpus, config("retrieval.retriever=dense"), Budget(disk_bytes=1000))
+
+
+def test_a_smaller_storage_is_never_made_larger(corpus: Path) -> None:
+    plan = plan_build(corpus, config("dense.faiss=sq8"))
+    choice = fit(corpus, config("dense.faiss=sq8"), Budget(disk_bytes=plan.build_disk_bytes - 1))
+    assert choice.chosen.settings == ("retrieval.retriever=sparse",)
+
+
+def test_a_build_that_was_begun_goes_on_with_its_settings(corpus: Path, tmp_path: Path) -> None:
+    begun = build_index(corpus, indexes_dir=tmp_path, config=config("dense.faiss=sq8"))
+    recipe = json.loads((begun / "recipe.json").read_text())
+    choice = fit(corpus, config(), Budget(10**12), recipe=recipe)
+    assert choice.chosen.settings == ("dense.faiss=sq8",)
+    other = recipe | {"legs": ["dense"]}  # none of the alternatives: as if nothing were there
+    assert fit(corpus, config(), Budget(10**12), recipe=other).chosen.settings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("4GB", 4 * 10**9),
+        ("800M", 800 * 10**6),
+        ("1.5 GiB", 3 * 2**29),
+        ("2tb", 2 * 10**12),
+        ("64k", 64_000),
+        ("12345", 12345),
+    ],
+)
+def test_sizes(text: str, n_bytes: int) -> None:
+    assert size(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "4 GBs", "4ib", "0", "1e9", "four"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="such as 4GB"):
+        size(text)
+
+
+def test_the_command_plans_and_builds_within_a_budget(
+    odqa: Run, corpus: Path, tmp_path: Path
+) -> None:
+    plan = plan_build(corpus, config())
+    command = ("build-index", str(corpus), "--set", "dense.encoder=hashing", "--indexes-dir")
+    budget = ("--disk-budget", str(plan.build_disk_bytes - int(plan.passages * WIDE * 2.5)))
+    code, out, err = odqa(*command, str(tmp_path / "a"), *budget, "--plan", "--json")
+    assert (code, json.loads(out)["settings"]) == (0, ["dense.faiss=sq8"]), err
+    assert len(json.loads(out)["rejected"]) == 2
+    code, out, _ = odqa(*command, str(tmp_path / "a"), *budget, "--plan")
+    assert "settings  --set dense.faiss=sq8" in out
+    assert not (tmp_path / "a").exists()
+    code, out, err = odqa(*command, str(tmp_path / "a"), *budget)
+    assert code == 0, err
+    assert "fits the budget: --set dense.faiss=sq8" in err
+    manifest = read_manifest(tmp_path / "a" / "corpus")
+    assert manifest.config["dense"]["faiss"] == "sq8"
+    code, _, _ = odqa(*command, str(tmp_path / "a"), "--disk-budget", "1TB")  # what is there
+    assert code == 0
+    code, _, err = odqa(*command, str(tmp_path / "b"), "--memory-budget", "1M")
+    assert code == 1
+    assert "no settings fit" in err

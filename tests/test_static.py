@@ -127,7 +127,7 @@ def test_numbered_terms_give_the_same_bits(encoder: StaticEncoder) -> None:
 
 def test_terms_of_passages_give_their_vectors(encoder: StaticEncoder) -> None:
     terms = passage_terms(PASSAGES, create_tokenizer("whitespace"), encoder.title_weight)
-    found = encoder.encode_terms(list(terms))
+    found = encoder.encode_terms([passage.words for passage in terms])
     np.testing.assert_array_equal(found, encoder.encode_passages(PASSAGES))
 
 

@@ -1,5 +1,6 @@
 """Configuration to components, a corpus to an index, and an index to a pipeline."""
 
+from odqa.build.budgets import Alternative, Budget, Choice, fit
 from odqa.build.components import (
     create_encoder,
     create_fusion,
@@ -15,7 +16,10 @@ from odqa.build.repair import repair_index
 from odqa.build.verify import IndexReport, verify_index
 
 __all__ = [
+    "Alternative",
+    "Budget",
     "BuildPlan",
+    "Choice",
     "IndexReport",
     "Progress",
     "build_index",
@@ -24,6 +28,7 @@ __all__ = [
     "create_reader",
     "create_reranker",
     "create_tokenizer",
+    "fit",
     "open_pipeline",
     "open_retriever",
     "plan_build",

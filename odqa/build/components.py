@@ -10,13 +10,14 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from odqa.config import Config, DenseConfig, FusionConfig, ReaderConfig, RerankConfig
 from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.pipeline import Pipeline
 from odqa.protocols import Encoder, Fusion, Reader, Reranker, Retriever
-from odqa.store import Manifest, PassageStore, read_manifest
+from odqa.retrieval.ranking import RowRetriever
+from odqa.store import Manifest, PassageStore, open_groups, read_manifest
 from odqa.text.tokenizers import create_tokenizer
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "open_pipeline",
     "open_retriever",
 ]
+
+if TYPE_CHECKING:
+    from odqa.retrieval.ranking import RowRetriever
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +162,9 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
             another tokenizer, encoder or setting than the configuration asks for.
         ConfigError: ``leg`` is unknown, or a value is out of range.
     """
+    from odqa.retrieval.collapse import Collapser, CollapsingRetriever
+    from odqa.retrieval.hybrid import HybridRetriever
+
     index_dir = Path(index_dir)
     manifest = read_manifest(index_dir)
     config = _as_built(config, manifest, index_dir)
@@ -171,17 +178,12 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
     if legs != wanted:
         logger.info("%s has no dense or no sparse leg; searching by %s alone", index_dir, legs[0])
     store = PassageStore.open(index_dir / "passages")
-    if legs == ("sparse",):
-        return _open_sparse(index_dir / "sparse", store, config)
-    if legs == ("dense",):
-        return _open_dense(index_dir / "dense", store, config)
-    from odqa.retrieval.hybrid import HybridRetriever
-
-    return HybridRetriever(
-        _open_sparse(index_dir / "sparse", store, config),
-        _open_dense(index_dir / "dense", store, config),
-        config.retrieval,
-    )
+    open_leg = {"sparse": _open_sparse, "dense": _open_dense}
+    opened = [open_leg[name](index_dir / name, store, config) for name in legs]
+    collapse = Collapser(store, open_groups(index_dir, len(store)), config.retrieval)
+    if len(opened) == 1:
+        return CollapsingRetriever(opened[0], collapse)
+    return HybridRetriever(*opened, config.retrieval, collapse)
 
 
 def open_pipeline(index: Path | str, config: Config) -> Pipeline:
@@ -203,7 +205,10 @@ def open_pipeline(index: Path | str, config: Config) -> Pipeline:
 
 def index_config(config: Config, legs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The settings that the content of an index depends on, by section."""
-    sections: dict[str, dict[str, Any]] = {"corpus": dataclasses.asdict(config.corpus)}
+    sections: dict[str, dict[str, Any]] = {
+        "corpus": dataclasses.asdict(config.corpus),
+        "duplicates": dataclasses.asdict(config.duplicates),
+    }
     if "sparse" in legs:
         sections["tokenizer"] = dataclasses.asdict(config.tokenizer)
         sections["sparse"] = dataclasses.asdict(config.sparse)
@@ -215,14 +220,14 @@ def index_config(config: Config, legs: tuple[str, ...]) -> dict[str, dict[str, A
     return sections
 
 
-def _open_sparse(directory: Path, store: PassageStore, config: Config) -> Retriever:
+def _open_sparse(directory: Path, store: PassageStore, config: Config) -> RowRetriever:
     from odqa.retrieval.bm25 import Bm25Retriever
 
     tokenizer = create_tokenizer(config.tokenizer.name)
     return Bm25Retriever.open(directory, store, tokenizer, config.sparse)
 
 
-def _open_dense(directory: Path, store: PassageStore, config: Config) -> Retriever:
+def _open_dense(directory: Path, store: PassageStore, config: Config) -> RowRetriever:
     from odqa.retrieval.dense import DenseRetriever
 
     return DenseRetriever.open(directory, store, create_encoder(config.dense), config.dense)

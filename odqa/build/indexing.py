@@ -1,4 +1,4 @@
-"""Building an index: documents, shards, passages, the sparse leg, the dense leg, the manifest.
+"""Building an index: shards, passages, duplicates, the sparse and the dense leg, the manifest.
 
 Every stage ends in a rename, and what has been renamed is never written again. So a build that was
 killed, at any moment, goes on with the stage, the shard or the block of vectors it was at, and ends
@@ -8,17 +8,24 @@ in the same bytes as one that was left alone.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from odqa import __version__
 from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
+from odqa.build.duplicates import (
+    SIGNATURE,
+    DuplicateKeys,
+    check_duplicates_config,
+    write_duplicates,
+)
 from odqa.build.recipe import (
     SHARDS,
     SHARDS_DONE,
@@ -32,6 +39,7 @@ from odqa.build.recipe import (
 )
 from odqa.build.shards import (
     ShardJob,
+    read_duplicate_keys,
     read_passages,
     read_terms,
     read_vocabulary,
@@ -39,7 +47,7 @@ from odqa.build.shards import (
     shard_jobs,
     stored_shard_jobs,
 )
-from odqa.build.workers import ShardSettings, make_shards
+from odqa.build.workers import ShardSettings, make_shards, n_workers
 from odqa.config import Config, CorpusConfig, SparseConfig
 from odqa.corpus import corpus_name, read_documents
 from odqa.corpus.sources import KOWIKI, SAMPLE
@@ -57,6 +65,10 @@ from odqa.store import (
     write_json,
     write_manifest,
 )
+from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
+
+if TYPE_CHECKING:
+    from odqa.retrieval.bm25_files import Field
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +142,8 @@ class IndexBuild:
         self._progress = progress
         self._legs = legs_of(config.retrieval.retriever)
         check_corpus_config(config.corpus)
+        self._workers = n_workers(config.build.workers)
+        check_duplicates_config(config.duplicates)
         self._tokenizer: Tokenizer | None = None
         self._encoder: Encoder | None = None
         if "sparse" in self._legs:
@@ -159,6 +173,7 @@ class IndexBuild:
             "config": index_config(self._config, self._legs),
             "tokenizer": self._tokenizer.fingerprint if self._tokenizer else None,
             "encoder": self._encoder.fingerprint if self._encoder else None,
+            "duplicates": SIGNATURE if self._config.duplicates.enabled else None,
         }
 
     def run(self, directory: Path) -> None:
@@ -174,7 +189,8 @@ class IndexBuild:
     @property
     def entries(self) -> list[str]:
         """What is in the folder of the index beside its manifest."""
-        return [RECIPE_NAME, "passages", *self._legs]
+        duplicates = [DUPLICATES] if self._config.duplicates.enabled else []
+        return [RECIPE_NAME, "passages", *duplicates, *self._legs]
 
     def store_passages(self, directory: Path) -> None:
         """Read, split and (for the legs that are missing) tokenise the source; store passages."""
@@ -183,9 +199,11 @@ class IndexBuild:
             self._stage(directory, "passages", self._write_passages)
 
     def index_legs(self, directory: Path) -> None:
-        """Write the legs that are missing beside the passages."""
-        if self._needs_terms(directory):
+        """Write what is missing beside the passages: groups of duplicates, and the legs."""
+        if self._needs_keys(directory) or self._needs_terms(directory):
             self._make_shards(directory)
+        if self._config.duplicates.enabled:
+            self._stage(directory, DUPLICATES, self._write_duplicates)
         if self._tokenizer is not None:
             self._stage(directory, "sparse", self._write_sparse)
         if self._encoder is not None:
@@ -207,6 +225,10 @@ class IndexBuild:
         write(directory, part)
         part.rename(directory / name)
 
+    def _needs_keys(self, directory: Path) -> bool:
+        """Are the keys missing by which near-duplicate passages are found?"""
+        return self._config.duplicates.enabled and not (directory / DUPLICATES).exists()
+
     def _needs_terms(self, directory: Path) -> bool:
         """Is a leg missing that is made from the terms in the shards?"""
         missing = [leg for leg in self._legs if not (directory / leg).exists()]
@@ -225,14 +247,15 @@ class IndexBuild:
         if (directory / "passages").exists():
             jobs = stored_shard_jobs(PassageStore.open(directory / "passages"), shards)
         else:
-            jobs = shard_jobs(read_documents(self._source), shards)
+            jobs = shard_jobs(read_documents(self._source, workers=self._workers), shards)
         count = _Counter(jobs, self._source)
         settings = ShardSettings(
             self._config.corpus,
             self._config.tokenizer if self._needs_terms(directory) else None,
             self._config.sparse.title_weight,
+            self._needs_keys(directory),
         )
-        for n_documents in make_shards(count.missing(), settings):
+        for n_documents in make_shards(count.missing(), settings, self._workers):
             done += n_documents
             self._progress("split and tokenise", done + count.skipped_documents, None)
         if len(list(shards.glob("*.npz"))) != count.jobs:  # the source has become shorter
@@ -257,6 +280,15 @@ class IndexBuild:
             raise InputError(
                 "no article holds any text, so there is nothing to index", path=self._source
             )
+
+    def _write_duplicates(self, directory: Path, part: Path) -> None:
+        write_duplicates(
+            part,
+            DuplicateKeys.joined(map(read_duplicate_keys, self._shard_paths(directory))),
+            PassageStore.open(directory / "passages"),
+            self._config.duplicates,
+            lambda done, total: self._progress("compare duplicates", done, total),
+        )
 
     def _write_sparse(self, directory: Path, part: Path) -> None:
         if self._tokenizer is None:
@@ -295,7 +327,7 @@ class IndexBuild:
         if self._shares_terms(encoder):
             start = 0
             for path in self._shard_paths(directory):
-                terms = read_terms(path)
+                terms = read_terms(path, "words")
                 n = len(terms.counts)
                 if start >= done and n:
                     words = terms.vocabulary.decode()
@@ -331,6 +363,7 @@ class IndexBuild:
 
             n_terms = len(MappedVocabulary(directory / "sparse"))
         store = PassageStore.open(directory / "passages")
+        groups = open_groups(directory, len(store))
         return Manifest(
             odqa=__version__,
             corpus=corpus_name(self._source),
@@ -342,6 +375,7 @@ class IndexBuild:
             tokenizer=self.recipe["tokenizer"],
             encoder=self.recipe["encoder"],
             recipe=self.recipe,
+            duplicates=None if groups is None else {"signature": SIGNATURE, **count_groups(groups)},
             build={
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - self._started, 1),  # of the last run
@@ -360,15 +394,43 @@ def write_sparse_leg(
     ``shards`` gives the shards in order; it is called twice.
     """
     from odqa.retrieval.bm25 import write_bm25
+    from odqa.retrieval.bm25_files import Postings
 
-    numbers: dict[str, int] = {}
+    weights = field_weights(config)
+    seen: dict[str, dict[str, None]] = {field: {} for field in weights}
     for path in shards():
-        for term in read_vocabulary(path):
-            numbers.setdefault(term, len(numbers))
-    token_ids = (read_terms(path).renumbered(numbers) for path in shards())
+        for field, terms in seen.items():
+            terms.update(dict.fromkeys(read_vocabulary(path, field)))
+    # Field by field, so that the numbers do not depend on how passages are dealt out to shards.
+    numbers = {term: n for n, term in enumerate(dict.fromkeys(itertools.chain(*seen.values())))}
+    del seen
+
+    def postings() -> Iterator[Postings]:
+        first_row = 0
+        for path in shards():
+            shard = Postings.of(_fields(path, weights, numbers), first_row)
+            first_row += shard.n_passages
+            yield shard
+
     write_bm25(
-        directory, token_ids, list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
+        directory, postings(), list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
     )
+
+
+def field_weights(config: SparseConfig) -> dict[str, float]:
+    """What an occurrence in each field counts; fields of no weight are left out."""
+    weights = {"words": 1.0, "parts": config.part_weight, "bigrams": config.bigram_weight}
+    return {field: weight for field, weight in weights.items() if weight > 0}
+
+
+def _fields(path: Path, weights: Mapping[str, float], numbers: Mapping[str, int]) -> list[Field]:
+    from odqa.retrieval.bm25_files import UNITS, Field
+
+    blocks = {field: read_terms(path, field) for field in weights}
+    return [
+        Field(block.renumbered(numbers), block.counts, round(weights[field] * UNITS))
+        for field, block in blocks.items()
+    ]
 
 
 class _Counter:

@@ -18,15 +18,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from odqa.build.duplicates import DuplicateKeys
 from odqa.config import CorpusConfig
 from odqa.corpus.passages import split_passages
 from odqa.protocols import Tokenizer
 from odqa.store import Digests, PassageBlock, PassageStore, Strings, document_digests
 from odqa.text.terms import passage_terms
-from odqa.types import Document, Passage
+from odqa.types import Document, Passage, Terms
 
 T = TypeVar("T")
 
+FIELDS = ("words", "parts", "bigrams")  # of ``odqa.types.Terms``
 SHARD_DOCUMENTS = 2_000
 SHARD_CHARS = 2_000_000  # fewer documents where they are long
 
@@ -54,12 +56,10 @@ class TermBlock:
             Strings.encode(numbers),
         )
 
-    def renumbered(self, numbers: Mapping[str, int]) -> list[npt.NDArray[np.int32]]:
-        """The term numbers of each passage in another vocabulary, which holds all of these."""
+    def renumbered(self, numbers: Mapping[str, int]) -> npt.NDArray[np.int32]:
+        """The term numbers in another vocabulary, which holds all of these."""
         mapping = np.array([numbers[term] for term in self.vocabulary.decode()], dtype=np.int32)
-        ids = mapping[self.ids] if len(self.ids) else self.ids
-        ends = np.cumsum(self.counts).tolist()
-        return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return mapping[self.ids] if len(self.ids) else self.ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +120,33 @@ def _batches(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
 
 
 def make_shard(
-    job: ShardJob, corpus: CorpusConfig, tokenizer: Tokenizer | None, title_weight: int
+    job: ShardJob,
+    corpus: CorpusConfig,
+    tokenizer: Tokenizer | None,
+    title_weight: int,
+    duplicates: bool = True,
 ) -> None:
     """Split and tokenise the documents of a job and write the shard.
 
-    Without a tokenizer (an index without a sparse leg) there are no terms.
+    Without a tokenizer (an index without a sparse leg) there are no terms; with ``duplicates``
+    there are the keys by which near-duplicate passages are found.
     """
     if job.passages is None:
         pairs = [_split(document, corpus) for document in job.documents]
     else:
         pairs = list(zip(job.documents, job.passages, strict=True))
-    terms: Iterable[Sequence[str]] = []
+    flat = [passage for _, passages in pairs for passage in passages]
+    terms: list[Terms] = []
     if tokenizer is not None:
-        terms = passage_terms(
-            [passage for _, passages in pairs for passage in passages], tokenizer, title_weight
-        )
+        terms = list(passage_terms(flat, tokenizer, title_weight))
     arrays = {
         "digest": np.frombuffer(job.digest.encode("ascii"), dtype=np.uint8),
         **_to_arrays("passages", PassageBlock.encode(pairs, job.digests)),
-        **_to_arrays("terms", TermBlock.encode(terms)),
+        **(_to_arrays("duplicates", DuplicateKeys.of(flat)) if duplicates else {}),
     }
+    for field in FIELDS:
+        block = TermBlock.encode(getattr(passage, field) for passage in terms)
+        arrays |= _to_arrays(field, block)
     # Two processes never write one part: after a kill, the former worker may still be at it.
     part = job.path.with_name(f".{job.path.stem}.{os.getpid()}.part")
     with part.open("wb") as file:
@@ -176,23 +183,31 @@ def read_passages(path: Path) -> PassageBlock:
         )
 
 
-def read_terms(path: Path) -> TermBlock:
-    """The terms of a shard."""
+def read_terms(path: Path, field: str) -> TermBlock:
+    """The terms of one field of a shard."""
     with np.load(path, allow_pickle=False) as arrays:
         return TermBlock(
-            ids=arrays["terms.ids"].astype(np.int32),
-            counts=arrays["terms.counts"],
-            vocabulary=_strings(arrays, "terms.vocabulary"),
+            ids=arrays[f"{field}.ids"].astype(np.int32),
+            counts=arrays[f"{field}.counts"],
+            vocabulary=_strings(arrays, f"{field}.vocabulary"),
         )
 
 
-def read_vocabulary(path: Path) -> list[str]:
-    """The terms of a shard, each once, as they were first seen."""
+def read_vocabulary(path: Path, field: str) -> list[str]:
+    """The terms of one field of a shard, each once, as they were first seen."""
     with np.load(path, allow_pickle=False) as arrays:
-        return _strings(arrays, "terms.vocabulary").decode()
+        return _strings(arrays, f"{field}.vocabulary").decode()
 
 
-def _to_arrays(prefix: str, block: PassageBlock | TermBlock) -> dict[str, npt.NDArray[np.generic]]:
+def read_duplicate_keys(path: Path) -> DuplicateKeys:
+    """The keys by which duplicates of the shard's passages are found."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return DuplicateKeys(arrays["duplicates.digests"], arrays["duplicates.bands"])
+
+
+def _to_arrays(
+    prefix: str, block: PassageBlock | TermBlock | DuplicateKeys
+) -> dict[str, npt.NDArray[np.generic]]:
     """The columns of a block by name, in the smallest type that holds their numbers."""
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for field in dataclasses.fields(block):

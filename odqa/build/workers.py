@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import multiprocessing
-import os
-import signal
-import threading
+import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from multiprocessing import connection
 
 from odqa.build.shards import ShardJob, make_shard
 from odqa.config import CorpusConfig, TokenizerConfig
-from odqa.errors import OdqaError
+from odqa.errors import ConfigError, OdqaError
+from odqa.processes import n_cores, resident_bytes, worker_pool
 from odqa.protocols import Tokenizer
 from odqa.text.tokenizers import create_tokenizer
 
-logger = logging.getLogger(__name__)
+_WORK = "splitting and tokenising articles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +24,7 @@ class ShardSettings:
     corpus: CorpusConfig
     tokenizer: TokenizerConfig | None
     title_weight: int
+    duplicates: bool = True  # whether near duplicates are looked for
 
 
 class ShardMaker:
@@ -41,36 +36,66 @@ class ShardMaker:
         if settings.tokenizer is not None:
             self._tokenizer = create_tokenizer(settings.tokenizer.name)
 
+    def warm_up(self) -> None:
+        """Have the tokenizer load what it loads at its first use."""
+        if self._tokenizer is not None:
+            self._tokenizer.tokenize(["한국어"])
+
     def make(self, job: ShardJob) -> ShardJob:
         """Write the shard of ``job``."""
-        make_shard(job, self._settings.corpus, self._tokenizer, self._settings.title_weight)
+        settings = self._settings
+        make_shard(
+            job, settings.corpus, self._tokenizer, settings.title_weight, settings.duplicates
+        )
         return job
 
 
-def make_shards(jobs: Iterable[ShardJob], settings: ShardSettings) -> Iterator[int]:
+def make_shards(
+    jobs: Iterable[ShardJob], settings: ShardSettings, workers: int = 0
+) -> Iterator[int]:
     """Write the shard of every job; yields the number of documents of each that is done.
 
-    One job is done here, since starting processes takes longer; more are done by as many processes
-    as there are processor cores, with no more documents in memory than keep them busy.
+    One job is done here, since starting processes takes longer; more are done by ``workers``
+    processes (0: as many as there are usable cores), with no more documents in memory than keep
+    them busy.
 
     Raises:
+        ConfigError: ``workers`` is negative.
         OdqaError: a process failed or was ended from outside.
     """
+    processes = n_workers(workers)
     jobs = iter(jobs)
     head = [job for _, job in zip(range(2), jobs, strict=False)]
-    if len(head) < 2 or n_cores() == 1:
+    if len(head) < 2 or processes == 1:
         maker = ShardMaker(settings)
         for job in _chain(head, jobs):
             yield len(maker.make(job).documents)
         return
-    yield from _in_processes(_chain(head, jobs), settings, n_cores())
+    yield from _in_processes(_chain(head, jobs), settings, processes)
 
 
-def n_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def time_a_worker(job: ShardJob, settings: ShardSettings) -> tuple[float, int | None]:
+    """Have a worker make one shard; its CPU seconds, and the most memory it held.
+
+    The memory is None where the system does not tell.
+    """
+    with worker_pool(1, _WORK, _start_worker, (settings,)) as pool:
+        pool.submit(_warm_up).result()
+        started = pool.submit(time.process_time).result()
+        pool.submit(_work, job).result()
+        seconds = pool.submit(time.process_time).result() - started
+        return seconds, pool.submit(resident_bytes, peak=True).result()
+
+
+def n_workers(wanted: int) -> int:
+    """The processes that ``build.workers`` stands for: 0 for one on each usable core.
+
+    Raises:
+        ConfigError: the number is negative.
+    """
+    if wanted < 0:
+        raise ConfigError(f"build.workers must be 0 (all usable cores) or more, got {wanted}")
+    return wanted or n_cores()
 
 
 def _chain(head: list[ShardJob], jobs: Iterator[ShardJob]) -> Iterator[ShardJob]:
@@ -80,13 +105,13 @@ def _chain(head: list[ShardJob], jobs: Iterator[ShardJob]) -> Iterator[ShardJob]
 
 
 def _in_processes(
-    jobs: Iterator[ShardJob], settings: ShardSettings, n_workers: int
+    jobs: Iterator[ShardJob], settings: ShardSettings, processes: int
 ) -> Iterator[int]:
-    with _pool(settings, n_workers) as pool:
+    with worker_pool(processes, _WORK, _start_worker, (settings,)) as pool:
         pending: set[Future[int]] = set()
         for job in jobs:
             pending.add(pool.submit(_work, job))
-            if len(pending) > n_workers:
+            if len(pending) > processes:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         while pending:
@@ -94,48 +119,18 @@ def _in_processes(
             yield from (future.result() for future in done)
 
 
-@contextlib.contextmanager
-def _pool(settings: ShardSettings, n_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that are ended at once, whatever they are at, when the body raises.
-
-    They hold one end of a pipe and exit when the other is closed: the executor itself can only wait
-    for the work it has handed out. What they leave half written has another name than a shard, and
-    the next run removes it.
-    """
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    their_end, our_end = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (settings, their_end))
-    try:
-        yield pool
-    except BaseException as error:
-        our_end.close()
-        if isinstance(error, BrokenProcessPool):
-            raise OdqaError(
-                "a process that was splitting and tokenising articles was ended from outside, "
-                "probably for want of memory; run the same command again: it continues where it was"
-            ) from error
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        our_end.close()
-        their_end.close()
-
-
 _maker: ShardMaker | None = None
 
 
-def _start_worker(settings: ShardSettings, line: connection.Connection) -> None:
+def _start_worker(settings: ShardSettings) -> None:
     global _maker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
-    threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     _maker = ShardMaker(settings)
 
 
-def _end_with_parent(line: connection.Connection) -> None:
-    """Ends this process when the parent closes ``line``, be it by being killed."""
-    connection.wait([line])
-    os._exit(1)
+def _warm_up() -> None:
+    """Load the dictionary."""
+    if _maker is not None:
+        _maker.warm_up()
 
 
 def _work(job: ShardJob) -> int:

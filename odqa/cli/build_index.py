@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
 
 from odqa.cli.options import (
     LEGS,
     add_indexes_dir,
     add_json_option,
     configuration,
+    size,
 )
 from odqa.cli.output import Progress, ResultStream
 from odqa.config import Config
 from odqa.errors import UsageError
+
+if TYPE_CHECKING:
+    from odqa.build import Budget, BuildPlan, Choice
 
 NAME = "build-index"
 HELP = "build the index of a corpus"
@@ -41,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="predict time, disk and memory, and build nothing"
     )
+    for what, meaning in (("memory", "in all processes"), ("disk", "at the peak of the build")):
+        parser.add_argument(
+            f"--{what}-budget",
+            type=size,
+            metavar="SIZE",
+            help=f"choose settings that need no more {what} than this, {meaning} (4GB, 800M)",
+        )
     add_json_option(parser)
 
 
@@ -67,6 +80,7 @@ def _build(arguments: argparse.Namespace, config: Config, stream: ResultStream) 
     from odqa.build import build_index
     from odqa.store import read_manifest
 
+    config = _within_budget(arguments, config)
     with Progress() as progress:
         directory = build_index(
             arguments.corpus,
@@ -98,21 +112,94 @@ def _build(arguments: argparse.Namespace, config: Config, stream: ResultStream) 
 def _plan(arguments: argparse.Namespace, config: Config, stream: ResultStream) -> None:
     from odqa.build import plan_build
 
-    plan = plan_build(arguments.corpus, config)
-    if arguments.json:
-        stream.json(dataclasses.asdict(plan))
+    if _budget(arguments) is None:
+        plan = plan_build(arguments.corpus, config)
+        if arguments.json:
+            stream.json(dataclasses.asdict(plan))
+        else:
+            _print_plan(plan, stream)
         return
+    choice = _fit(arguments, config)
+    if arguments.json:
+        stream.json(_choice_record(choice))
+        return
+    _print_plan(choice.chosen.plan, stream)
+    stream.line(f"{'settings':<9} {choice.chosen}")
+    for rejected, reasons in choice.rejected:
+        stream.line(f"{'too much':<9} {rejected} ({'; '.join(reasons)})")
+
+
+def _print_plan(plan: BuildPlan, stream: ResultStream) -> None:
+    from odqa.build.budgets import size_text
+
     about = "" if plan.exact else "about "
     rows = {
         "articles": f"{about}{plan.documents:,}",
         "passages": f"{about}{plan.passages:,}",
         "time": f"{_duration(plan.seconds)}: {_duration(plan.tokenise_seconds)} to read, split and "
         f"tokenise, {_duration(plan.encode_seconds)} to encode",
-        "disk": f"{_size(plan.disk_bytes)}, {_size(plan.build_disk_bytes)} while it is built",
-        "memory": f"{_size(plan.memory_bytes)} at the peak, in {plan.processes} process(es)",
+        "disk": f"{size_text(plan.disk_bytes)}, {size_text(plan.build_disk_bytes)} while it is "
+        "built",
+        "memory": f"{size_text(plan.memory_bytes)} at the peak, in {plan.processes} process(es)",
     }
     for name, value in rows.items():
         stream.line(f"{name:<9} {value}")
+
+
+def _budget(arguments: argparse.Namespace) -> Budget | None:
+    from odqa.build import Budget
+
+    if arguments.memory_budget is None and arguments.disk_budget is None:
+        return None
+    return Budget(arguments.memory_budget, arguments.disk_budget)
+
+
+def _fit(arguments: argparse.Namespace, config: Config) -> Choice:
+    """The settings that fit the budget; those of a build that was begun, if they do.
+
+    Raises:
+        OdqaError: nothing fits.
+    """
+    from odqa.build import Budget, fit
+    from odqa.build.budgets import begun_recipe
+
+    go_on = arguments.resume and not arguments.force
+    return fit(
+        arguments.corpus,
+        config,
+        _budget(arguments) or Budget(),
+        recipe=begun_recipe(arguments.corpus, arguments.name, arguments.indexes_dir)
+        if go_on
+        else None,
+    )
+
+
+def _choice_record(choice: Choice) -> dict[str, Any]:
+    """The chosen plan with its settings, and what was too much."""
+    return {
+        **dataclasses.asdict(choice.chosen.plan),
+        "settings": list(choice.chosen.settings),
+        "rejected": [
+            {
+                "settings": list(rejected.settings),
+                "reasons": list(reasons),
+                "memory_bytes": rejected.plan.memory_bytes,
+                "build_disk_bytes": rejected.plan.build_disk_bytes,
+            }
+            for rejected, reasons in choice.rejected
+        ],
+    }
+
+
+def _within_budget(arguments: argparse.Namespace, config: Config) -> Config:
+    """``config`` with what must change to fit the budget, which is said on stderr."""
+    if _budget(arguments) is None:
+        return config
+    choice = _fit(arguments, config)
+    for rejected, reasons in choice.rejected:
+        print(f"odqa: too much {rejected} ({'; '.join(reasons)})", file=sys.stderr)
+    print(f"odqa: fits the budget: {choice.chosen}", file=sys.stderr)
+    return choice.chosen.config
 
 
 def _duration(seconds: float) -> str:
@@ -121,8 +208,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{round(seconds)} s"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _size(n_bytes: float) -> str:
-    """Bytes in MB, or GB from 1 GB up (powers of 1,000)."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from pathlib import Path
 
 from odqa.config import Config, load_config
 
 LEGS = ("sparse", "dense", "hybrid")
+_SIZE = re.compile(
+    r"(?P<number>\d+(\.\d+)?)\s*(?P<prefix>[KMGT])?(?P<binary>(?<=[KMGT])i)?B?", re.IGNORECASE
+)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +30,14 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def add_index_options(parser: argparse.ArgumentParser) -> None:
+def add_index_options(
+    parser: argparse.ArgumentParser, *, default: str = "the only one, or sample"
+) -> None:
     """``--index`` and ``--indexes-dir``."""
     parser.add_argument(
         "--index",
         metavar="NAME|PATH",
-        help="a name under --indexes-dir or an index folder (default: the only one, or sample)",
+        help=f"a name under --indexes-dir or an index folder (default: {default})",
     )
     add_indexes_dir(parser)
 
@@ -71,6 +77,25 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
     return number
+
+
+def size(text: str) -> int:
+    """Bytes written as "4GB", "800M", "1.5GiB" or a plain number, as an argparse type.
+
+    K, M, G and T are powers of 1,000, with or without a B; KiB, MiB, GiB and TiB of 1,024.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no size above 0.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    power = 1 + "KMGT".index(match["prefix"].upper()) if match and match["prefix"] else 0
+    base = 1024 if match and match["binary"] else 1000
+    n_bytes = int(float(match["number"]) * base**power) if match else 0
+    if n_bytes < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a size such as 4GB, 800M or 1.5GiB, got '{text}'"
+        )
+    return n_bytes
 
 
 def configuration(arguments: argparse.Namespace) -> Config:

@@ -21,7 +21,7 @@ class ResultStream:
     """The result's way out: stdout, which nothing else may write to.
 
     What is not a terminal gets UTF-8 whatever the locale says, so that a pipe or a file holds
-    the same bytes everywhere.
+    the same bytes everywhere. A terminal gets what its encoding lacks as ``\\uXXXX``.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -29,8 +29,9 @@ class ResultStream:
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
         self._stream = stream
         self.is_terminal = stream.isatty()
-        if not self.is_terminal and hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        if hasattr(stream, "reconfigure"):
+            encoding = None if self.is_terminal else "utf-8"  # None: as it is
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
     def line(self, text: str = "") -> None:
         """Write one line."""

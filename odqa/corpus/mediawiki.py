@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
 import xml.etree.ElementTree as ElementTree
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from odqa.corpus.opening import open_source
 from odqa.corpus.records import document_of
 from odqa.corpus.wikitext import plain_text
 from odqa.errors import InputError
+from odqa.processes import n_cores, worker_pool
 from odqa.types import Document
 
 _Page = tuple[str, str, str]  # id, title, wikitext
@@ -23,18 +22,19 @@ _PAGES_A_TASK = 100
 _PARALLEL_BYTES = 20_000_000  # of the packed dump: below, processes cost more than they save
 
 
-def read_mediawiki(path: Path) -> Iterator[tuple[None, Document]]:
+def read_mediawiki(path: Path, *, workers: int = 0) -> Iterator[tuple[None, Document]]:
     """(None, document) of each article: no redirects, no other namespaces, its wikitext made plain.
 
-    The document's id is the page's id (curid). A large dump's wikitext is parsed by all cores; the
-    order is the dump's all the same.
+    The document's id is the page's id (curid). A large dump's wikitext is parsed by ``workers``
+    processes (0: one for each usable core); the order is the dump's all the same.
 
     Raises:
         InputError: the file is truncated, no XML or no MediaWiki dump.
     """
     pages = _pages(path)
     parallel = path.is_file() and path.stat().st_size >= _PARALLEL_BYTES
-    for page_id, title, text in _plain_parallel(pages) if parallel else _plain(pages):
+    plain = _plain_parallel(pages, workers or n_cores()) if parallel else _plain(pages)
+    for page_id, title, text in plain:
         yield None, document_of({"id": page_id, "title": title, "text": text}, path=path)
 
 
@@ -46,21 +46,16 @@ def _plain_batch(pages: list[_Page]) -> list[_Page]:
     return list(_plain(pages))
 
 
-def _plain_parallel(pages: Iterator[_Page]) -> Iterator[_Page]:
+def _plain_parallel(pages: Iterator[_Page], workers: int) -> Iterator[_Page]:
     """As ``_plain``, in order, by a pool of processes that is never far ahead of its reader."""
-    workers = os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with worker_pool(workers, "making wikitext plain") as pool:
         waiting: deque[Future[list[_Page]]] = deque()
-        try:
-            while batch := list(itertools.islice(pages, _PAGES_A_TASK)):
-                waiting.append(pool.submit(_plain_batch, batch))
-                if len(waiting) > 2 * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
+        while batch := list(itertools.islice(pages, _PAGES_A_TASK)):
+            waiting.append(pool.submit(_plain_batch, batch))
+            if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield from waiting.popleft().result()
 
 
 def _pages(path: Path) -> Iterator[_Page]:

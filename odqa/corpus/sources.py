@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import re
 from collections.abc import Callable, Iterator
@@ -26,8 +27,10 @@ KNOWN_SOURCES = (
 )
 
 
-def read_documents(source: str | Path) -> Iterator[Document]:
+def read_documents(source: str | Path, *, workers: int = 0) -> Iterator[Document]:
     """The documents of a corpus, in its order, in NFC.
+
+    A large dump's wikitext is parsed by ``workers`` processes (0: one for each usable core).
 
     Raises:
         InputError: the source is missing, of an unknown kind, damaged, empty, or holds a bad
@@ -35,7 +38,7 @@ def read_documents(source: str | Path) -> Iterator[Document]:
         MissingDependencyError: the source needs a package that is not installed.
     """
     seen: set[str] = set()
-    for path, numbered in _parts(source):
+    for path, numbered in _parts(source, workers):
         for line, document in numbered:
             if document.doc_id in seen:
                 message = f"'{document.doc_id}' occurs a second time; ids must be unique"
@@ -59,7 +62,7 @@ def corpus_name(source: str | Path) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "corpus"
 
 
-def _parts(source: str | Path) -> Iterator[tuple[Path | str, Numbered]]:
+def _parts(source: str | Path, workers: int) -> Iterator[tuple[Path | str, Numbered]]:
     """(what errors shall name, its documents) of each file of the source."""
     if source == SAMPLE:
         sample = importlib.resources.files("odqa.sample") / "corpus.jsonl"
@@ -67,17 +70,17 @@ def _parts(source: str | Path) -> Iterator[tuple[Path | str, Numbered]]:
             yield path, read_jsonl(path)
     elif source == KOWIKI:
         path = download_kowiki()
-        yield path, _read_dump(path)
+        yield path, _read_dump(path, workers)
     elif str(source).startswith(PREFIX):
         yield str(source), read_huggingface(str(source))
     elif Path(source).is_dir():
         for path in wikiextractor_files(Path(source)):
             yield path, read_wikiextractor(path)
     else:
-        yield source, _reader(Path(source))(Path(source))
+        yield source, _reader(Path(source), workers)(Path(source))
 
 
-def _reader(path: Path) -> Callable[[Path], Numbered]:
+def _reader(path: Path, workers: int) -> Callable[[Path], Numbered]:
     """The reader for a file's ending."""
     if not path.exists():
         raise InputError(f"no such file. A corpus is {KNOWN_SOURCES}", path=path)
@@ -86,17 +89,17 @@ def _reader(path: Path) -> Callable[[Path], Numbered]:
         ".jsonl": read_jsonl,
         ".ndjson": read_jsonl,
         ".json": read_korquad,
-        ".xml": _read_dump,
+        ".xml": functools.partial(_read_dump, workers=workers),
     }
     if kind not in readers:
         raise InputError(f"unknown kind of file. A corpus is {KNOWN_SOURCES}", path=path)
     return readers[kind]
 
 
-def _read_dump(path: Path) -> Numbered:
+def _read_dump(path: Path, workers: int) -> Numbered:
     from odqa.corpus.mediawiki import read_mediawiki  # mwparserfromhell takes a while to import
 
-    return read_mediawiki(path)
+    return read_mediawiki(path, workers=workers)
 
 
 def _stem(path: Path, *, kind: bool = False) -> str:

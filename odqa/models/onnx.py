@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from odqa.errors import OdqaError
 from odqa.models.weights import read_metadata, read_tensors
+from odqa.processes import n_cores
 
 GRAPH, WEIGHTS_FILE, TOKENIZER = "model.onnx", "weights.safetensors", "tokenizer.json"
 SPAN_HEAD = "logits"
@@ -133,9 +134,6 @@ def _used(values: dict[str, Floats], folder: Path) -> dict[str, Floats]:
 
 
 def n_threads() -> int:
-    """Cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    """The usable cores, or fewer if OMP_NUM_THREADS says so."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(min(cores, int(wanted)), 1) if wanted.isdigit() else cores
+    return max(min(n_cores(), int(wanted)), 1) if wanted.isdigit() else n_cores()

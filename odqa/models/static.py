@@ -107,7 +107,8 @@ class StaticEncoder:
 
     def encode_passages(self, passages: Sequence[Passage]) -> Vectors:
         """(n, dim) float32 rows of unit length, title and section heading included."""
-        return self.encode_terms(passage_terms(passages, self._tokenizer, self.title_weight))
+        terms = passage_terms(passages, self._tokenizer, self.title_weight)
+        return self.encode_terms(passage.words for passage in terms)
 
     def encode_terms(self, terms: Iterable[Iterable[str]]) -> Vectors:
         """As ``encode_passages``, of passages whose terms are known already."""

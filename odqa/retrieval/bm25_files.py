@@ -1,16 +1,16 @@
 """The files of a sparse index, written with memory bounded by a shard.
 
-``data``, ``indices`` and ``indptr`` (``*.csc.index.npy``), ``vocab.index.json`` and
-``params.index.json`` are bm25s's own: ``bm25s.BM25.load(directory)`` opens them. They are written
-here, equal to what its ``index`` computes, because that holds the whole corpus in memory.
-``sparse.json`` holds what an index must be checked for. The ``rank-bm25`` engine keeps the term
-numbers of the passages themselves, ``tokens.npy`` and ``tokens.ends.npy``.
+``data``, ``indices`` and ``indptr`` (``*.csc.index.npy``) and ``params.index.json`` are bm25s's
+own: ``bm25s.BM25.load(directory, load_vocab=False)`` opens them. They are written here, equal to
+what its ``index`` computes, because that holds the whole corpus in memory. ``bounds.npy`` holds the
+greatest score of each term, ``lengths.npy`` the length of each passage, ``sparse.json`` what an
+index must be checked for. The ``rank-bm25`` engine keeps the passages' term counts themselves.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,77 @@ from odqa.errors import IndexNotUsableError
 
 TokenIds = npt.NDArray[np.int32]
 
+DATA, INDICES, STARTS = (f"{name}.csc.index.npy" for name in ("data", "indices", "indptr"))
+BOUNDS, LENGTHS = "bounds.npy", "lengths.npy"
+_COUNTS = "counts.npy"
 _SPOOL = "postings.tmp"
 _PARAMETERS = "sparse.json"
+_AT_ONCE = 4_000_000  # postings
+_TOLERANCE = 0.2  # of an eighth; single precision leaves far less up to some hundred occurrences
+
+
+UNITS = 8
+"""Term frequencies are counted in eighths, so that a weighted field's are whole numbers too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The terms of one field of some consecutive passages."""
+
+    ids: npt.NDArray[np.int32]  # (terms,) of all passages, one after another
+    counts: npt.NDArray[np.int32]  # (passages,)
+    units: int  # what one occurrence counts, in eighths
+
+    @classmethod
+    def of(cls, passages: Sequence[TokenIds], weight: float = 1.0) -> Field:
+        """The field of passages given one by one."""
+        ids = np.concatenate([*passages, np.zeros(0, dtype=np.int32)]).astype(np.int32)
+        counts = np.array([len(passage) for passage in passages], dtype=np.int32)
+        return cls(ids, counts, round(weight * UNITS))
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """Term frequencies of some consecutive passages, by term, then by passage.
+
+    All of them or, where passages are too many to be taken at once, those of some of the terms.
+    """
+
+    terms: npt.NDArray[np.int32]  # (postings,)
+    rows: npt.NDArray[np.int32]  # (postings,) passage, counted from ``first_row``
+    units: npt.NDArray[np.int32]  # (postings,) frequency in eighths, weighted and summed
+    n_passages: int
+    first_row: int
+
+    @classmethod
+    def of(cls, fields: Sequence[Field], first_row: int = 0) -> Postings:
+        """Sum the fields' frequencies of each term in each passage."""
+        n = len(fields[0].counts)
+        fields = [field for field in fields if field.units]
+        rows = [np.repeat(np.arange(n), field.counts) for field in fields]
+        keys = [
+            field.ids.astype(np.int64) * max(n, 1) + row
+            for field, row in zip(fields, rows, strict=True)
+        ]
+        units = [np.full(len(field.ids), field.units, dtype=np.int32) for field in fields]
+        none = np.zeros(0, dtype=np.int64)
+        merged, summed = _sum_equal(
+            np.concatenate([none, *keys]), np.concatenate([none, *units]).astype(np.int32)
+        )
+        terms, passages = np.divmod(merged, max(n, 1))
+        return cls(terms.astype(np.int32), passages.astype(np.int32), summed, n, first_row)
+
+
+def _sum_equal(
+    keys: npt.NDArray[np.int64], values: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """The distinct keys, ascending, and the sum of the values of each."""
+    if len(keys) == 0:
+        return keys, values
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], values[order]
+    firsts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[firsts], np.add.reduceat(values, firsts, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +101,12 @@ class _Spooled:
     """What one walk through the shards leaves: counts here, postings in the spool file."""
 
     document_frequencies: npt.NDArray[np.int64]  # (vocabulary,)
-    lengths: npt.NDArray[np.int64]  # (passages,) terms in each passage
-    shards: list[tuple[int, int]]  # passages and postings of each shard
+    lengths: npt.NDArray[np.int32]  # (passages,) in eighths of a term
+    shards: list[tuple[int, int]]  # first row and number of postings of each shard
 
 
 def write_matrix(
-    directory: Path,
-    shards: Iterable[Sequence[TokenIds]],
-    vocabulary: Sequence[str],
-    *,
-    k1: float,
-    b: float,
+    directory: Path, shards: Iterable[Postings], n_terms: int, *, k1: float, b: float
 ) -> int:
     """Write bm25s's files of the BM25 (Lucene) scores; returns the number of passages.
 
@@ -50,86 +114,111 @@ def write_matrix(
     spool, scores them and puts each in its place in the memory-mapped arrays (a counting sort).
     """
     spool = directory / _SPOOL
-    counts = _spool(spool, shards, len(vocabulary))
+    counts = _spool(spool, shards, n_terms)
     _score(directory, spool, counts, k1=k1, b=b)
     spool.unlink()
-    (directory / "vocab.index.json").write_text(
-        json.dumps({term: i for i, term in enumerate(vocabulary)}, ensure_ascii=False),
-        encoding="utf-8",
-        errors="surrogatepass",
-    )
+    np.save(directory / LENGTHS, counts.lengths, allow_pickle=False)
     parameters = _bm25s_parameters(k1, b, len(counts.lengths))
     (directory / "params.index.json").write_text(json.dumps(parameters, indent=4))
     return len(counts.lengths)
 
 
-def _spool(path: Path, shards: Iterable[Sequence[TokenIds]], n_terms: int) -> _Spooled:
+def _spool(path: Path, shards: Iterable[Postings], n_terms: int) -> _Spooled:
     frequencies = np.zeros(n_terms, dtype=np.int64)
-    lengths: list[npt.NDArray[np.int64]] = []
+    lengths = np.zeros(0, dtype=np.int32)
     sizes: list[tuple[int, int]] = []
     with path.open("wb") as file:
         for shard in shards:
-            length = np.array([len(passage) for passage in shard], dtype=np.int64)
-            postings = _postings(shard, length, n_terms)
-            frequencies += np.bincount(postings[:, 0], minlength=n_terms)
-            lengths.append(length)
-            sizes.append((len(shard), len(postings)))
-            file.write(postings.tobytes())
-    all_lengths = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
-    return _Spooled(frequencies, all_lengths, sizes)
+            _check_terms(shard.terms, n_terms)
+            frequencies += np.bincount(shard.terms, minlength=n_terms)
+            length = np.bincount(shard.rows, weights=shard.units, minlength=shard.n_passages)
+            end = shard.first_row + shard.n_passages
+            lengths = np.pad(lengths, (0, max(0, end - len(lengths))))
+            lengths[shard.first_row : end] += length.astype(np.int32)
+            sizes.append((shard.first_row, len(shard.terms)))
+            for column in (shard.terms, shard.rows, shard.units):
+                file.write(column.data)
+    return _Spooled(frequencies, lengths, sizes)
 
 
-def _postings(
-    shard: Sequence[TokenIds], lengths: npt.NDArray[np.int64], n_terms: int
-) -> npt.NDArray[np.int32]:
-    """(postings, 3): term, passage within the shard, term frequency; by term, then by passage."""
-    tokens = np.concatenate([*shard, np.zeros(0, dtype=np.int32)]).astype(np.int64)
-    if len(tokens) and not 0 <= tokens.min() <= tokens.max() < n_terms:
+def _check_terms(terms: npt.NDArray[np.int32], n_terms: int) -> None:
+    if len(terms) and not 0 <= terms.min() <= terms.max() < n_terms:
         raise ValueError(
-            f"term numbers must lie in [0, {n_terms}), got {tokens.min()} to {tokens.max()}"
+            f"term numbers must lie in [0, {n_terms}), got {terms.min()} to {terms.max()}"
         )
-    passages = np.repeat(np.arange(len(shard)), lengths)
-    keys, frequencies = np.unique(tokens * max(len(shard), 1) + passages, return_counts=True)
-    terms, rows = np.divmod(keys, max(len(shard), 1))
-    return np.stack([terms, rows, frequencies], axis=1).astype(np.int32)
 
 
 def _score(directory: Path, spool: Path, counts: _Spooled, *, k1: float, b: float) -> None:
-    frequencies, n_passages = counts.document_frequencies, len(counts.lengths)
-    mean_length = counts.lengths.mean() if counts.lengths.any() else 1.0
-    idf = np.log(1 + (n_passages - frequencies + 0.5) / (frequencies + 0.5))
+    frequencies = counts.document_frequencies
     starts = np.concatenate([[0], np.cumsum(frequencies)])
-    np.save(directory / "indptr.csc.index.npy", starts, allow_pickle=False)
-    data = _new_array(directory / "data.csc.index.npy", np.float32, int(starts[-1]))
-    indices = _new_array(directory / "indices.csc.index.npy", np.int32, int(starts[-1]))
+    np.save(directory / STARTS, starts, allow_pickle=False)
+    data = _new_array(directory / DATA, np.float32, int(starts[-1]))
+    indices = _new_array(directory / INDICES, np.int32, int(starts[-1]))
+    score = scorer(frequencies, counts.lengths, k1=k1, b=b)
     heads = starts[:-1].copy()  # where the next posting of each term goes
-    for first_row, postings in _read_spool(spool, counts.shards):
-        terms, rows, tf = postings[:, 0], postings[:, 1] + first_row, postings[:, 2]
-        norm = k1 * (1 - b + b * counts.lengths[rows] / mean_length)
-        places = heads[terms] + _place_in_run(terms)
-        data[places] = idf[terms] * tf / (tf + norm)
-        indices[places] = rows
-        np.add.at(heads, terms, 1)
+    bounds = np.zeros(len(frequencies), dtype=np.float32)
+    for first_row, (terms, rows, units) in _read_spool(spool, counts.shards):
+        if len(terms) == 0:
+            continue
+        rows = rows + np.int32(first_row)
+        firsts = np.flatnonzero(np.concatenate([[True], terms[1:] != terms[:-1]]))
+        runs = np.diff(np.concatenate([firsts, [len(terms)]]))
+        present = terms[firsts]
+        places = np.repeat(heads[present] - firsts, runs) + np.arange(len(terms))
+        heads[present] += runs
+        scores = score(terms, rows, units)
+        data[places], indices[places] = scores, rows
+        bounds[present] = np.maximum(bounds[present], np.maximum.reduceat(scores, firsts))
     data.flush()
     indices.flush()
+    np.save(directory / BOUNDS, bounds, allow_pickle=False)
 
 
-def _place_in_run(sorted_values: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """0, 1, 2, ... within every run of equal values."""
-    places = np.arange(len(sorted_values))
-    _, firsts, runs = np.unique(sorted_values, return_index=True, return_counts=True)
-    return places - np.repeat(firsts, runs)
+Scorer = Callable[
+    [npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]], npt.NDArray[np.float32]
+]
+"""Terms, rows and frequencies in eighths of some postings to their scores."""
+
+
+def scorer(
+    frequencies: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32], *, k1: float, b: float
+) -> Scorer:
+    """The formula of ``odqa.retrieval.bm25`` for a corpus.
+
+    Args:
+        frequencies: (vocabulary,) number of passages that hold each term.
+        lengths: (passages,) in eighths of a term.
+        k1, b: its parameters.
+    """
+    idf, norms = _idf_and_norms(frequencies, lengths, k1=k1, b=b)
+
+    def score(
+        terms: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], units: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.float32]:
+        tf = units / UNITS
+        scores: npt.NDArray[np.float32] = (idf[terms] * tf / (tf + norms[rows])).astype(np.float32)
+        return scores
+
+    return score
+
+
+def _idf_and_norms(
+    frequencies: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32], *, k1: float, b: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The formula's idf of each term, and what is added to tf in each passage."""
+    n_passages = len(lengths)
+    mean_length = lengths.mean() if lengths.any() else 1.0
+    idf = np.log(1 + (n_passages - frequencies + 0.5) / (frequencies + 0.5))
+    return idf, k1 * (1 - b + b * lengths / mean_length)
 
 
 def _read_spool(
     path: Path, shards: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
-    first_row = 0
+    """(first row, (3, postings)) of each shard."""
     with path.open("rb") as file:
-        for n_passages, n_postings in shards:
-            postings = np.fromfile(file, dtype=np.int32, count=3 * n_postings).reshape(-1, 3)
-            yield first_row, postings
-            first_row += n_passages
+        for first_row, n_postings in shards:
+            yield first_row, np.fromfile(file, np.int32, count=3 * n_postings).reshape(3, -1)
 
 
 def _new_array(path: Path, dtype: type, length: int) -> np.memmap[Any, Any]:
@@ -156,34 +245,92 @@ def _bm25s_parameters(k1: float, b: float, n_passages: int) -> dict[str, object]
     }
 
 
-def write_token_ids(directory: Path, shards: Iterable[Sequence[TokenIds]], n_terms: int) -> int:
-    """Write the passages' term numbers as they are; returns the number of passages."""
-    passages = [passage for shard in shards for passage in shard]
-    tokens = np.concatenate([*passages, np.zeros(0, dtype=np.int32)]).astype(np.int32)
-    if len(tokens) and not 0 <= tokens.min() <= tokens.max() < n_terms:
-        raise ValueError(
-            f"term numbers must lie in [0, {n_terms}), got {tokens.min()} to {tokens.max()}"
-        )
-    ends = np.cumsum(np.array([len(passage) for passage in passages], dtype=np.int64))
-    np.save(directory / "tokens.npy", tokens, allow_pickle=False)
-    np.save(directory / "tokens.ends.npy", ends, allow_pickle=False)
-    return len(passages)
+def stored_postings(
+    directory: Path,
+    config: SparseConfig,
+    new_terms: npt.NDArray[np.int32],
+    new_rows: npt.NDArray[np.int32],
+) -> Iterator[Postings]:
+    """The term frequencies that a sparse index was built of, under other numbers.
 
+    The matrix holds scores; as it was made of whole eighths, solving the formula for the frequency
+    and rounding gives them back exactly.
 
-def read_token_ids(directory: Path) -> list[TokenIds]:
-    """The passages' term numbers that ``write_token_ids`` wrote.
+    Args:
+        directory: the index.
+        config: what it was built with.
+        new_terms: (vocabulary,) the new number of each term; -1 leaves it out.
+        new_rows: (passages,) the new row of each passage, ascending; -1 leaves it out.
 
     Raises:
         IndexNotUsableError: a file is missing or damaged.
     """
+    n_rows = int(np.count_nonzero(new_rows >= 0))
+    stored = _stored_counts if config.engine == "rank-bm25" else _stored_scores
+    for terms, rows, units in stored(directory, config):
+        kept = (new_rows[rows] >= 0) & (new_terms[terms] >= 0)
+        yield Postings(new_terms[terms[kept]], new_rows[rows[kept]], units[kept], n_rows, 0)
+
+
+def _stored_counts(directory: Path, config: SparseConfig) -> Iterator[npt.NDArray[np.int32]]:
+    rows, terms, units = read_counts(directory)
+    order = np.lexsort((rows, terms))
+    yield np.stack([terms[order], rows[order], units[order]])
+
+
+def _stored_scores(directory: Path, config: SparseConfig) -> Iterator[npt.NDArray[np.int32]]:
+    """(3, postings): term, row, frequency in eighths, of some terms at a time."""
+    starts, indices, data, lengths = (
+        np.load(directory / name, mmap_mode="r", allow_pickle=False)
+        for name in (STARTS, INDICES, DATA, LENGTHS)
+    )
+    idf, norms = _idf_and_norms(np.diff(starts), lengths, k1=config.k1, b=config.b)
+    first = 0
+    while first < len(idf):
+        last = int(np.searchsorted(starts, starts[first] + _AT_ONCE, side="right")) - 1
+        last = min(max(last, first + 1), len(idf))
+        span = slice(int(starts[first]), int(starts[last]))
+        terms = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(starts[first : last + 1]))
+        rows = np.asarray(indices[span])
+        share = data[span] / idf[terms]  # tf / (tf + norm)
+        exact = UNITS * norms[rows] * share / (1 - share)
+        units = np.rint(exact)
+        if len(units) and not float(np.abs(exact - units).max()) <= _TOLERANCE:  # NaN too
+            raise IndexNotUsableError(
+                f"{directory}: the scores are not those of whole term frequencies; build the index "
+                "again"
+            )
+        yield np.stack([terms, rows, units.astype(np.int32)])
+        first = last
+
+
+def write_counts(directory: Path, shards: Iterable[Postings], n_terms: int) -> int:
+    """Write the passages' term counts as they are; returns the number of passages."""
+    columns: list[npt.NDArray[np.int32]] = []
+    n_passages = 0
+    for shard in shards:
+        _check_terms(shard.terms, n_terms)
+        columns.append(np.stack([shard.rows + shard.first_row, shard.terms, shard.units]))
+        n_passages = max(n_passages, shard.first_row + shard.n_passages)
+    counts = np.concatenate([np.zeros((3, 0), dtype=np.int32), *columns], axis=1)
+    counts = counts[:, np.lexsort(counts[1::-1])]
+    np.save(directory / _COUNTS, counts, allow_pickle=False)
+    return n_passages
+
+
+def read_counts(directory: Path) -> npt.NDArray[np.int32]:
+    """(3, postings): row, term and frequency in eighths, by row, then by term.
+
+    Raises:
+        IndexNotUsableError: the file is missing or damaged.
+    """
     try:
-        tokens: TokenIds = np.load(directory / "tokens.npy", allow_pickle=False)
-        ends = np.load(directory / "tokens.ends.npy", allow_pickle=False)
+        counts: npt.NDArray[np.int32] = np.load(directory / _COUNTS, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise IndexNotUsableError(
             f"{directory}: the terms cannot be read ({error}); build the index again"
         ) from error
-    return np.split(tokens, ends[:-1]) if len(ends) else []
+    return counts
 
 
 def write_parameters(

@@ -21,13 +21,12 @@ from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.protocols import Encoder, Vectors
 from odqa.retrieval.ranking import (
     PassageLookup,
+    Ranking,
+    RowRetriever,
     Rows,
     Scores,
-    as_candidates,
     best_first,
-    check_k,
 )
-from odqa.types import Candidate
 
 logger = logging.getLogger(__name__)
 
@@ -96,16 +95,18 @@ def _new_index(storage: str, dim: int) -> Any:
     return faiss.IndexScalarQuantizer(dim, kinds[storage], faiss.METRIC_INNER_PRODUCT)
 
 
-class DenseRetriever:
+class DenseRetriever(RowRetriever):
     """Passages whose vectors lie nearest to the question's, best cosine first."""
+
+    source = "dense"
 
     def __init__(
         self, index: Any, store: PassageLookup, encoder: Encoder, *, device: str = "cpu"
     ) -> None:
         """``index`` is a FAISS index on the CPU; a copy of it is searched on ``device``."""
+        super().__init__(store)
         self._vectors = index
         self._searched, self._max_k = _on_device(index, device)
-        self._store = store
         self._encoder = encoder
 
     @classmethod
@@ -136,32 +137,22 @@ class DenseRetriever:
             )
         return cls(index, store, encoder, device=config.device)
 
-    def retrieve(self, questions: Sequence[str], *, k: int) -> list[list[Candidate]]:
-        """At most k candidates for each question, best first, ties by passage id.
-
-        A question without a token (a row of zeros) finds nothing.
-
-        Raises:
-            UsageError: k is below 1.
-        """
-        check_k(k)
-        if not questions:
-            return []
+    def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
+        """A question without a token (a row of zeros) finds nothing."""
         vectors = np.ascontiguousarray(self._encoder.encode_questions(questions), dtype=np.float32)
-        return self.retrieve_vectors(vectors, k=k)
+        return self.rank_vectors(vectors, k=k)
 
-    def retrieve_vectors(self, vectors: Vectors, *, k: int) -> list[list[Candidate]]:
-        """As ``retrieve``, for questions given as (n, dim) float32 vectors."""
-        found: list[list[Candidate]] = [[] for _ in vectors]
+    def rank_vectors(self, vectors: Vectors, *, k: int) -> list[Ranking]:
+        """As ``rank``, for questions given as (n, dim) float32 vectors."""
+        found: list[Ranking] = [[] for _ in vectors]
         asked = np.flatnonzero(vectors.any(axis=1))
-        if len(asked) == 0 or len(self._store) == 0:
+        if len(asked) == 0 or len(self.store) == 0:
             return found
-        wanted = min(k + _MARGIN, len(self._store), self._max_k)
+        wanted = min(k + _MARGIN, len(self.store), self._max_k)
         scores, rows = self._searched.search(vectors[asked], wanted)
         for place, score, row in zip(asked, scores, rows, strict=True):
             best, exact = self._with_ties(vectors[place], score, row, k)
-            ranked = best_first(best, exact, k, self._store)
-            found[place] = as_candidates(ranked, self._store, "dense")
+            found[place] = best_first(best, exact, k, self.store)
         return found
 
     def _with_ties(
@@ -174,10 +165,8 @@ class DenseRetriever:
         and what was found is scored again in double precision.
         """
         width = len(rows)
-        while (
-            width < min(len(self._store), self._max_k) and scores[-1] >= scores[k - 1] - _ROUNDING
-        ):
-            width = min(2 * width, len(self._store), self._max_k)
+        while width < min(len(self.store), self._max_k) and scores[-1] >= scores[k - 1] - _ROUNDING:
+            width = min(2 * width, len(self.store), self._max_k)
             found = self._searched.search(question[np.newaxis], width)
             scores, rows = found[0][0], found[1][0]
         vectors = self._vectors.reconstruct_batch(rows)  # (width, dim)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from odqa.config import RetrievalConfig
 from odqa.errors import ConfigError
-from odqa.protocols import Retriever
-from odqa.retrieval.ranking import check_k, rerank_candidates
-from odqa.types import Candidate
+from odqa.retrieval.collapse import Collapser
+from odqa.retrieval.ranking import Ranking, RowRetriever, best_first
 
 MERGES = ("weighted", "rrf")
 
 
-def min_max(scores: Mapping[str, float]) -> dict[str, float]:
+def min_max(scores: Mapping[int, float]) -> dict[int, float]:
     """Scores moved and stretched to [0, 1]; all 1 where they are all equal (or there is one)."""
     if not scores:
         return {}
@@ -24,9 +25,9 @@ def min_max(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def weighted_merge(
-    sparse: Mapping[str, float], dense: Mapping[str, float], *, sparse_weight: float
-) -> dict[str, float]:
-    """Convex combination of min-max normalised scores, by passage id.
+    sparse: Mapping[int, float], dense: Mapping[int, float], *, sparse_weight: float
+) -> dict[int, float]:
+    """Convex combination of min-max normalised scores, by row.
 
         score(d) = w * (s(d) - min s) / (max s - min s) + (1 - w) * (e(d) - min e) / (max e - min e)
 
@@ -41,37 +42,41 @@ def weighted_merge(
     }
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, rrf_k: float) -> dict[str, float]:
-    """Sum over the rankings of 1 / (rrf_k + rank), rank from 1, by passage id.
+def reciprocal_rank_fusion(rankings: Sequence[Iterable[int]], *, rrf_k: float) -> dict[int, float]:
+    """Sum over the rankings of 1 / (rrf_k + rank), rank from 1, by row.
 
     G. V. Cormack, C. L. A. Clarke and S. Büttcher, Reciprocal Rank Fusion Outperforms Condorcet and
     Individual Rank Learning Methods (SIGIR 2009); they take rrf_k = 60.
     """
-    scores: dict[str, float] = {}
+    scores: dict[int, float] = {}
     for ranking in rankings:
         for rank, key in enumerate(ranking, start=1):
             scores[key] = scores.get(key, 0.0) + 1 / (rrf_k + rank)
     return scores
 
 
-def merge_candidates(
-    sparse: Sequence[Candidate], dense: Sequence[Candidate], config: RetrievalConfig, *, k: int
-) -> list[Candidate]:
-    """One question's two lists as one of at most k; either may be empty."""
-    by_id = {c.passage.passage_id: c for c in (*dense, *sparse)}
-    legs = [{c.passage.passage_id: c.score for c in leg} for leg in (sparse, dense)]
+def merge_rankings(sparse: Ranking, dense: Ranking, config: RetrievalConfig) -> dict[int, float]:
+    """The merged score of every row in one question's two rankings; either may be empty."""
     if config.merge == "weighted":
-        scores = weighted_merge(*legs, sparse_weight=config.sparse_weight)
-    else:
-        scores = reciprocal_rank_fusion([list(leg) for leg in legs], rrf_k=config.rrf_k)
-    return rerank_candidates(((by_id[key], score) for key, score in scores.items()), "hybrid", k)
+        return weighted_merge(dict(sparse), dict(dense), sparse_weight=config.sparse_weight)
+    rankings = [[row for row, _ in leg] for leg in (sparse, dense)]
+    return reciprocal_rank_fusion(rankings, rrf_k=config.rrf_k)
 
 
-class HybridRetriever:
+class HybridRetriever(RowRetriever):
     """Asks both legs for ``config.depth`` candidates (k, if that is more) and merges them."""
 
-    def __init__(self, sparse: Retriever, dense: Retriever, config: RetrievalConfig) -> None:
-        """
+    source = "hybrid"
+
+    def __init__(
+        self,
+        sparse: RowRetriever,
+        dense: RowRetriever,
+        config: RetrievalConfig,
+        collapse: Collapser | None = None,
+    ) -> None:
+        """Both legs are of the same passage store; ``collapse`` is applied to what is merged.
+
         Raises:
             ConfigError: merge is unknown, or sparse_weight, depth or rrf_k is out of range.
         """
@@ -87,20 +92,21 @@ class HybridRetriever:
             raise ConfigError(f"retrieval.depth must be 1 or more, got {config.depth}")
         if config.rrf_k < 0:
             raise ConfigError(f"retrieval.rrf_k must be 0 or more, got {config.rrf_k}")
-        self._sparse = sparse
-        self._dense = dense
+        super().__init__(sparse.store)
+        self.sparse = sparse
+        self.dense = dense
         self._config = config
+        self._collapse = collapse or Collapser(sparse.store, None, config)
 
-    def retrieve(self, questions: Sequence[str], *, k: int) -> list[list[Candidate]]:
-        """At most k candidates for each question, best first, ties by passage id.
-
-        Raises:
-            UsageError: k is below 1.
-        """
-        check_k(k)
+    def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
+        """At most k rows for each question with their merged scores, best first."""
         depth = max(k, self._config.depth)
-        legs = (leg.retrieve(questions, k=depth) for leg in (self._sparse, self._dense))
-        return [
-            merge_candidates(sparse, dense, self._config, k=k)
-            for sparse, dense in zip(*legs, strict=True)
-        ]
+        legs = (leg.rank(questions, k=depth) for leg in (self.sparse, self.dense))
+        return [self._merge(sparse, dense, k) for sparse, dense in zip(*legs, strict=True)]
+
+    def _merge(self, sparse: Ranking, dense: Ranking, k: int) -> Ranking:
+        scores = merge_rankings(sparse, dense, self._config)
+        rows = np.fromiter(scores, dtype=np.int64, count=len(scores))
+        # in double precision, as the merge is: best_first sorts by what it is given
+        values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
+        return self._collapse(best_first(rows, values, len(rows), self.store), k)

@@ -6,7 +6,8 @@ does not depend on the order in which a corpus was read or on how many questions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from odqa.types import Candidate, Passage
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
+Ranking = list[tuple[int, float]]
+"""One question's (row, score) pairs, best first, ties by passage id."""
 
 
 class PassageLookup(Protocol):
@@ -24,7 +27,7 @@ class PassageLookup(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> Passage: ...
+    def passages(self, rows: Sequence[int]) -> Sequence[Passage]: ...
 
     def passage_ids(self, rows: Sequence[int]) -> Sequence[str]: ...
 
@@ -59,7 +62,9 @@ def rows_reaching_kth(scores: Scores, k: int, *, hint: Rows | None = None) -> Ro
     return rows
 
 
-def best_first(rows: Rows, scores: Scores, k: int, store: PassageLookup) -> list[tuple[int, float]]:
+def best_first(
+    rows: Rows, scores: Scores | npt.NDArray[np.float64], k: int, store: PassageLookup
+) -> Ranking:
     """At most k pairs (row, score), by score, then passage id; ``scores[i]`` is of ``rows[i]``."""
     listed = [int(row) for row in rows]
     ids = store.passage_ids(listed)
@@ -68,13 +73,40 @@ def best_first(rows: Rows, scores: Scores, k: int, store: PassageLookup) -> list
 
 
 def as_candidates(
-    ranked: Iterable[tuple[int, float]], store: PassageLookup, source: str
+    ranked: Sequence[tuple[int, float]], store: PassageLookup, source: str
 ) -> list[Candidate]:
     """Candidates with ranks from 0 for rows that stand in order already."""
+    passages = store.passages([row for row, _ in ranked])
     return [
-        Candidate(passage=store[row], score=score, rank=rank, source=source)
-        for rank, (row, score) in enumerate(ranked)
+        Candidate(passage=passage, score=score, rank=rank, source=source)
+        for rank, (passage, (_, score)) in enumerate(zip(passages, ranked, strict=True))
     ]
+
+
+class RowRetriever(ABC):
+    """A retriever over the rows of one passage store.
+
+    What a merge works with are rows and scores; passages are read for the final candidates alone.
+    """
+
+    source: str
+
+    def __init__(self, store: PassageLookup) -> None:
+        self.store = store
+
+    @abstractmethod
+    def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
+        """At most k rows for each question with their scores, best first, ties by passage id."""
+
+    def retrieve(self, questions: Sequence[str], *, k: int) -> list[list[Candidate]]:
+        """At most k candidates for each question, best first, ties by passage id.
+
+        Raises:
+            UsageError: k is below 1.
+        """
+        check_k(k)
+        rankings = self.rank(questions, k=k) if questions else []
+        return [as_candidates(ranking, self.store, self.source) for ranking in rankings]
 
 
 def rerank_candidates(
@@ -86,3 +118,53 @@ def rerank_candidates(
         Candidate(passage=candidate.passage, score=score, rank=rank, source=source)
         for rank, (candidate, score) in enumerate(ordered)
     ]
+
+
+class ByRow(Protocol):
+    """Something that says for each row which one it belongs to: an array, a list or a mapping."""
+
+    def __getitem__(self, row: int, /) -> Hashable: ...
+
+
+def collapse_ranking(
+    ranked: Iterable[tuple[int, float]],
+    groups: ByRow | None,
+    *,
+    k: int,
+    documents: ByRow | None = None,
+    per_article: int = 0,
+) -> list[tuple[int, float]]:
+    """The best of each group of duplicates, in order; at most k.
+
+    A question about one of several like passages gets that one, if it is ranked first of them.
+
+    Args:
+        ranked: (row, score) pairs of one question, best first.
+        groups: the group of each row; None collapses nothing.
+        k: how many are wanted.
+        documents: the article of each row; needed for ``per_article``.
+        per_article: at most so many passages of one article are kept; 0 keeps all.
+
+    Raises:
+        UsageError: ``k`` is below 1, or ``per_article`` below 0 or given without ``documents``.
+    """
+    check_k(k)
+    if per_article < 0 or (per_article and documents is None):
+        raise UsageError(f"per_article must be 0 or more (of known articles), got {per_article}")
+    kept: list[tuple[int, float]] = []
+    seen: set[Hashable] = set()
+    of_article: dict[Hashable, int] = {}
+    for row, score in ranked:
+        if len(kept) == k:
+            break
+        group = groups[row] if groups is not None else row
+        if group in seen:
+            continue
+        if per_article and documents is not None:
+            article = documents[row]
+            if of_article.get(article, 0) == per_article:
+                continue
+            of_article[article] = of_article.get(article, 0) + 1
+        seen.add(group)
+        kept.append((row, score))
+    return kept

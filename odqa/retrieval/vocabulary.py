@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +60,8 @@ class MappedVocabulary:
     def __len__(self) -> int:
         return len(self._terms)
 
-    def numbers(self, terms: Iterable[str]) -> list[int]:
-        """The numbers of the terms that are known, in order; unknown terms are left out."""
-        found = (self._number(term) for term in terms)
-        return [number for number in found if number is not None]
-
-    def _number(self, term: str) -> int | None:
+    def number(self, term: str) -> int | None:
+        """The number of a term; None where it is unknown."""
         # A lone surrogate, from a broken paste, makes a term like any other.
         wanted = term.encode("utf-8", "surrogatepass")
         place = bisect.bisect_left(range(len(self)), wanted, key=self._terms.bytes_at)

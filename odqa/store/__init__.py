@@ -1,5 +1,6 @@
 """The index directory: its manifest, its memory-mapped passages, its atomic publishing."""
 
+from odqa.store.duplicates import open_groups
 from odqa.store.index import (
     FORMAT,
     MANIFEST_NAME,
@@ -29,7 +30,7 @@ from odqa.store.passages import (
     document_digests,
 )
 from odqa.store.strings import Strings
-from odqa.store.work import WorkDirectory, remove, write_json
+from odqa.store.work import WorkDirectory, is_being_built, remove, write_json
 
 __all__ = [
     "FORMAT",
@@ -49,11 +50,13 @@ __all__ = [
     "document_digest",
     "document_digests",
     "find_index",
+    "is_being_built",
     "is_legible_checksum",
     "legible_build",
     "legible_files",
     "list_indexes",
     "mend",
+    "open_groups",
     "parse_manifest",
     "read_manifest",
     "read_recipe",

@@ -43,6 +43,7 @@ class Manifest:
     tokenizer: str | None  # fingerprints; None without the leg
     encoder: str | None
     recipe: Mapping[str, Any] = field(default_factory=dict)  # what ``recipe.json`` holds
+    duplicates: Mapping[str, Any] | None = None  # counts; None where none were looked for
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # bytes and blake2b
     build: Mapping[str, Any] = field(default_factory=dict)  # when, and in how many seconds
     format: int = FORMAT

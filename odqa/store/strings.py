@@ -108,7 +108,7 @@ class MappedStrings(Sequence[str]):
 
 
 def map_array(path: Path) -> npt.NDArray[np.int64]:
-    """The array of integers in a ``.npy`` file, memory-mapped and read-only.
+    """The array of numbers in a ``.npy`` file, memory-mapped and read-only.
 
     Raises:
         OSError, ValueError: the file is missing, or is no such array from its start to its end.
@@ -120,9 +120,9 @@ def map_array(path: Path) -> npt.NDArray[np.int64]:
     except Exception as error:  # the header is parsed as Python, and fails in as many ways
         raise ValueError(f"{path} is no array ({error!r})") from error
     # A changed bit in the header could turn the numbers into others.
-    native = mapped.dtype.kind in "iu" and mapped.dtype.isnative
+    native = mapped.dtype.kind in "iuf" and mapped.dtype.isnative
     if not native or mapped.offset + mapped.nbytes != path.stat().st_size:
-        raise ValueError(f"{path} is no array of integers, or not of its full length")
+        raise ValueError(f"{path} is no array of numbers, or not of its full length")
     return np.asarray(mapped)  # the plain array's items are read faster than a memmap's
 
 

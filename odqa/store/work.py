@@ -98,6 +98,16 @@ class WorkDirectory:
                 self._old_path.rename(self.final_path)
 
 
+def is_being_built(path: Path) -> bool:
+    """Whether a process is building in the folder ``path`` now."""
+    if sys.platform == "win32":
+        return False
+    lock = _lock_directory(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():

@@ -78,10 +78,10 @@ def particle_boundaries(text: str) -> list[int]:
 
 def analyse(text: str) -> list[tuple[str, str, int]]:
     """(surface, MeCab's feature string, start) of each morpheme."""
-    plain = _plain(text)
+    plain, pieces = parse(text)
     found: list[tuple[str, str, int]] = []
     position = 0
-    for piece in _parse_plain(plain):
+    for piece in pieces:
         surface, _, feature = piece.partition("\t")
         position = plain.index(surface, position)
         found.append((surface, feature, position))
@@ -89,12 +89,14 @@ def analyse(text: str) -> list[tuple[str, str, int]]:
     return found
 
 
-def parse(text: str) -> list[str]:
-    """MeCab's own lines, ``surface TAB feature``, without offsets: the fast form.
+def parse(text: str) -> tuple[str, list[str]]:
+    """What MeCab was given and its own lines, ``surface TAB feature``: the fast form.
 
-    Long texts are analysed in stretches, cut at white space.
+    The first has the length of ``text``, and each surface stands in it after the one before. Long
+    texts are analysed in stretches, cut at white space.
     """
-    return _parse_plain(_plain(text))
+    plain = _plain(text)
+    return plain, _parse_plain(plain)
 
 
 def _parse_plain(plain: str) -> list[str]:

@@ -1,0 +1,318 @@
+"""Speed and size of retrieval over an index, beside the peers on the same terms, in one run.
+
+    python scripts/bench_retrieval.py INDEX --questions FILE [--peers] [--output DIR]
+
+INDEX is the folder of an index, FILE a batch of questions (``.tsv`` or ``.jsonl``). Each system
+answers every question with its best 100 passages, one question at a time on one thread, warm; the
+runs of the systems alternate so that a busy machine is busy for all. With ``--peers``:
+
+- ``bm25s`` with numba, memory-mapped, over the words of the same passages, k1 and b alike;
+- ``tantivy`` over the same words joined by spaces (its k1 and b are fixed);
+- ``rank-bm25`` over the first 100,000 passages, beside our index of the same.
+
+The peers' indexes are made in a temporary folder (or ``--scratch``) from the passages of INDEX; our
+own plain setting (words alone, nothing discounted) is built there too, of the very same terms. One
+JSON line at the end; ``ratio`` is the peer's time divided by ours (above 1: we are faster).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odqa.build import create_tokenizer, open_retriever
+from odqa.cli.questions import read_questions
+from odqa.config import Config, SparseConfig
+from odqa.retrieval.bm25 import Bm25Retriever, write_bm25
+from odqa.retrieval.bm25_files import Field, Postings
+from odqa.store import PassageStore, read_manifest
+from odqa.text.terms import passage_terms
+
+K = 100
+BLOCK = 5_000
+PART = 100_000  # passages that rank-bm25 scans
+RANK_BM25_QUESTIONS = 20
+PLAIN = SparseConfig(
+    k1=0.9, b=0.4, title_weight=1, part_weight=0, bigram_weight=0, discount_question_words=False
+)
+
+Search = Callable[[str], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("index", type=Path)
+    parser.add_argument("--questions", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=300, help="questions asked")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--scratch", type=Path, help="keep what is made for the peers there")
+    arguments = parser.parse_args()
+    questions = [q.text for q in read_questions(arguments.questions)][: arguments.limit]
+    record: dict[str, object] = {"index": _sizes(arguments.index), "questions": len(questions)}
+    record["opening_seconds"] = _opening_seconds(arguments.index)
+    searches = {
+        leg: _searcher(open_retriever(arguments.index, Config(), leg))
+        for leg in ("sparse", "dense", "hybrid")
+        if leg in (*read_manifest(arguments.index).legs, "hybrid")
+    }
+    record["milliseconds"] = _latencies(searches, questions, arguments.rounds)
+    record["resident_mb"] = round(_resident_bytes() / 1e6)
+    record["questions_per_second_all_cores"] = _throughput(arguments.index, questions)
+    if arguments.peers:
+        with tempfile.TemporaryDirectory(prefix="odqa-bench-") as temporary:
+            scratch = arguments.scratch or Path(temporary)
+            scratch.mkdir(parents=True, exist_ok=True)
+            record["peers"] = _beside_peers(arguments.index, questions, scratch, arguments.rounds)
+    print(json.dumps(record, ensure_ascii=False))
+
+
+def _searcher(retriever: Any) -> Search:
+    return lambda question: retriever.retrieve([question], k=K)
+
+
+def _latencies(
+    searches: dict[str, Search], questions: Sequence[str], rounds: int
+) -> dict[str, dict[str, float]]:
+    """p50 and p95 in milliseconds over questions, each the least of its rounds."""
+    best = {name: np.full(len(questions), np.inf) for name in searches}
+    for search in searches.values():
+        for question in questions[:20]:
+            search(question)
+    for _ in range(rounds):
+        for place, question in enumerate(questions):
+            for name, search in searches.items():
+                started = time.perf_counter()
+                search(question)
+                seconds = time.perf_counter() - started
+                best[name][place] = min(best[name][place], 1000 * seconds)
+    return {
+        name: {f"p{p}": round(float(np.percentile(times, p)), 2) for p in (50, 95)}
+        for name, times in best.items()
+    }
+
+
+def _opening_seconds(index: Path) -> float:
+    started = time.perf_counter()
+    open_retriever(index, Config(), "hybrid")
+    return round(time.perf_counter() - started, 2)
+
+
+def _throughput(index: Path, questions: Sequence[str]) -> float:
+    """Questions a second by as many threads as there are cores, each asking one at a time."""
+    search = _searcher(open_retriever(index, Config(), "hybrid"))
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(search, questions[:20]))
+        started = time.perf_counter()
+        list(pool.map(search, questions))
+        return round(len(questions) / (time.perf_counter() - started), 1)
+
+
+def _sizes(index: Path) -> dict[str, object]:
+    manifest = read_manifest(index)
+    parts: dict[str, float] = {}
+    for name, file in manifest.files.items():
+        part = name.partition("/")[0]
+        parts[part] = parts.get(part, 0) + file["bytes"] / 1e6
+    return {
+        "passages": manifest.passages,
+        "megabytes": {part: round(size, 1) for part, size in parts.items()},
+        "total_megabytes": round(sum(parts.values()), 1),
+        "build": dict(manifest.build),
+    }
+
+
+def _resident_bytes() -> int:
+    """What this process holds now, mapped files included where they have been read."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def _beside_peers(
+    index: Path, questions: Sequence[str], scratch: Path, rounds: int
+) -> dict[str, object]:
+    store = PassageStore.open(index / "passages")
+    tokenizer = create_tokenizer("mecab")
+    words = tokenizer.tokenize(list(questions))
+    asked = dict(zip(questions, words, strict=True))
+    ids, vocabulary = _number(store, tokenizer, scratch)
+    ours, seconds = _plain(ids, vocabulary, store, scratch / "plain", asked)
+    searches = {"odqa": ours}
+    built = {"odqa": seconds}
+    for name, make in (("bm25s", _bm25s), ("tantivy", _tantivy)):
+        started = time.perf_counter()
+        search = make(ids, vocabulary, scratch / name, asked)
+        built[name] = round(time.perf_counter() - started, 1)
+        if search is not None:
+            searches[name] = search
+    latencies = _latencies(searches, questions, rounds)
+    part = ids[:PART]
+    few = questions[:RANK_BM25_QUESTIONS]
+    ours_of_part, _ = _plain(part, vocabulary, store, scratch / "plain-part", asked)
+    of_part = _latencies(
+        {"odqa": ours_of_part, "rank-bm25": _rank_bm25(part, asked, vocabulary)}, few, 1
+    )
+    return {
+        "build_seconds": built,
+        "milliseconds": latencies,
+        "ratio": {
+            name: {p: round(times[p] / latencies["odqa"][p], 2) for p in times}
+            for name, times in latencies.items()
+        },
+        f"on {len(part)} passages": of_part,
+        "rank-bm25 ratio": round(of_part["rank-bm25"]["p50"] / of_part["odqa"]["p50"]),
+    }
+
+
+def _number(
+    store: PassageStore, tokenizer: Any, scratch: Path
+) -> tuple[list[np.ndarray], list[str]]:
+    """The words of every passage (title once, heading, text) as numbers; kept in ``scratch``."""
+    kept, names = scratch / "words.npz", scratch / "words.json"
+    if not names.exists():
+        numbers: dict[str, int] = {}
+        blocks = []
+        for start in range(0, len(store), BLOCK):
+            passages = store.passages(range(start, min(start + BLOCK, len(store))))
+            blocks += [
+                np.array([numbers.setdefault(w, len(numbers)) for w in terms.words], np.int32)
+                for terms in passage_terms(passages, tokenizer)
+            ]
+            print(f"\r{start + len(passages)} of {len(store)} tokenised", end="", file=sys.stderr)
+        counts = np.array([len(block) for block in blocks])
+        np.savez(kept, ids=np.concatenate(blocks), counts=counts)
+        names.write_text(json.dumps(list(numbers), ensure_ascii=False), encoding="utf-8")
+    with np.load(kept) as arrays:
+        ids = np.split(arrays["ids"], np.cumsum(arrays["counts"])[:-1])
+    return ids, json.loads(names.read_text(encoding="utf-8"))
+
+
+class _Words:
+    """The words of the questions, tokenised beforehand as for the peers."""
+
+    fingerprint = "words"
+
+    def __init__(self, asked: dict[str, list[str]]) -> None:
+        self._asked = asked
+
+    def terms(self, texts: Sequence[str]) -> list[Any]:
+        from odqa.types import Terms
+
+        return [Terms(self._asked[text], [], []) for text in texts]
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
+        return [self._asked[text] for text in texts]
+
+
+def _plain(
+    ids: Sequence[np.ndarray],
+    vocabulary: Sequence[str],
+    store: PassageStore,
+    directory: Path,
+    asked: dict[str, list[str]],
+) -> tuple[Search, float]:
+    """Our own engine over the same terms; rows and scores, as the peers give."""
+    started = time.perf_counter()
+    if not (directory / "sparse.json").exists():
+        write_bm25(directory, _postings(ids), vocabulary, PLAIN)
+    seconds = round(time.perf_counter() - started, 1)
+    shown = _Head(store, len(ids))
+    retriever = Bm25Retriever.open(directory, shown, _Words(asked), replace(PLAIN))
+    return (lambda question: retriever.rank([question], k=K)), seconds
+
+
+class _Head:
+    """The first passages of a store."""
+
+    def __init__(self, store: PassageStore, n: int) -> None:
+        self._store, self._n = store, n
+        self.passages, self.passage_ids = store.passages, store.passage_ids
+
+    def __len__(self) -> int:
+        return self._n
+
+
+def _postings(ids: Sequence[np.ndarray]) -> Iterator[Postings]:
+    for start in range(0, len(ids), BLOCK):
+        yield Postings.of([Field.of(ids[start : start + BLOCK])], start)
+
+
+def _bm25s(
+    ids: Sequence[np.ndarray], vocabulary: Sequence[str], directory: Path, asked: Any
+) -> Search:
+    import bm25s
+
+    if not (directory / "params.index.json").exists():
+        numbers = {word: number for number, word in enumerate(vocabulary)}
+        index = bm25s.BM25(k1=PLAIN.k1, b=PLAIN.b, method="lucene", backend="numba")
+        index.index(([terms.tolist() for terms in ids], numbers), show_progress=False)
+        index.save(directory)
+    loaded = bm25s.BM25.load(directory, mmap=True, load_vocab=True, backend="numba")
+
+    def search(question: str) -> object:
+        return loaded.retrieve([asked[question]], k=K, show_progress=False, n_threads=1)
+
+    return search
+
+
+def _tantivy(
+    ids: Sequence[np.ndarray], vocabulary: Sequence[str], directory: Path, asked: Any
+) -> Search | None:
+    try:
+        import tantivy
+    except ImportError:
+        print("tantivy is not installed; left out", file=sys.stderr)
+        return None
+    directory.mkdir(exist_ok=True)
+    schema = tantivy.SchemaBuilder()
+    schema.add_text_field("body", stored=False, tokenizer_name="whitespace", index_option="freq")
+    schema.add_integer_field("row", stored=True, indexed=False)
+    index = tantivy.Index(schema.build(), path=str(directory))
+    if index.searcher().num_docs == 0:
+        writer = index.writer(heap_size=256_000_000, num_threads=1)
+        for row, terms in enumerate(ids):
+            body = " ".join(vocabulary[term] for term in terms.tolist())
+            writer.add_document(tantivy.Document(body=body, row=row))
+        writer.commit()
+        writer.wait_merging_threads()
+        index.reload()
+    searcher = index.searcher()
+
+    def search(question: str) -> object:
+        queries = [
+            (tantivy.Occur.Should, tantivy.Query.term_query(index.schema, "body", word))
+            for word in asked[question]
+        ]
+        hits = searcher.search(tantivy.Query.boolean_query(queries), limit=K).hits
+        return [searcher.doc(address)["row"] for _, address in hits]
+
+    return search
+
+
+def _rank_bm25(ids: Sequence[np.ndarray], asked: Any, vocabulary: Sequence[str]) -> Search:
+    from rank_bm25 import BM25Okapi
+
+    index = BM25Okapi([[vocabulary[t] for t in terms.tolist()] for terms in ids])
+
+    def search(question: str) -> object:
+        scores = index.get_scores(asked[question])
+        return np.argpartition(-scores, K)[:K]
+
+    return search
+
+
+if __name__ == "__main__":
+    main()
