@@ -26,7 +26,13 @@ from odqa.build.shards import TermBlock, shard_jobs
 from odqa.config import Config, DenseConfig, load_config
 from odqa.corpus import clean_document, read_documents
 from odqa.errors import ConfigError, IndexNotUsableError, InputError, UsageError
-from odqa.store import PassageStore, check_files, find_index, read_manifest
+from odqa.store import (
+    PassageStore,
+    check_files,
+    document_digest,
+    find_index,
+    read_manifest,
+)
 from odqa.text.terms import passage_terms
 from odqa.text.tokenizers import create_tokenizer
 from odqa.types import Candidate, Document, Passage, Reading
@@ -143,6 +149,15 @@ def test_offsets_count_in_the_cleaned_article(tmp_path: Path) -> None:
     assert [passage.text for passage in store] == [cleaned.text[p.start : p.end] for p in store]
     assert {passage.title for passage in store} == {"우크라이나"}
     assert store.metadata("44") == {"url": "https://a.kr"}
+
+
+def test_digests_are_those_of_the_articles_as_they_were_read(tmp_path: Path) -> None:
+    record = {"id": "44", "title": " 우크라이나 ", "text": "우크라이나()는 나라이다.", "url": "u"}
+    corpus = write_corpus(tmp_path / "c.jsonl", [record])
+    store = PassageStore.open(build(corpus, tmp_path / "indexes") / "passages")
+    (document,) = read_documents(corpus)
+    assert store[0].text != document.text
+    assert store.digest("44") == document_digest(document)
 
 
 def test_terms_are_the_title_so_many_times_then_heading_then_text() -> None:

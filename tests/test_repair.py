@@ -16,7 +16,7 @@ from odqa.config import Config, load_config
 from odqa.errors import IndexNotUsableError, UsageError
 from odqa.store import blocks, find_index, read_manifest
 
-PARTS = ("passages", "sparse", "dense")
+PARTS = ("passages", "duplicates", "sparse", "dense")
 
 
 @pytest.fixture(
@@ -121,7 +121,7 @@ def test_legs_are_made_without_the_source(home: Path) -> None:
     assert contents(index) == expected
 
 
-def test_all_three_parts_at_once(home: Path) -> None:
+def test_all_parts_at_once(home: Path) -> None:
     index = index_of(home)
     expected = contents(index)
     for part in PARTS:

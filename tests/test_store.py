@@ -22,6 +22,8 @@ from odqa.store import (
     Strings,
     WorkDirectory,
     check_files,
+    document_digest,
+    document_digests,
     find_index,
     list_indexes,
     parse_manifest,
@@ -86,6 +88,56 @@ def test_metadata_is_kept(store: PassageStore) -> None:
     assert store.metadata("10") == {}
     with pytest.raises(KeyError):
         store.metadata("11")
+
+
+def test_digests_tell_every_change_of_a_document(tmp_path: Path, store: PassageStore) -> None:
+    (seoul, passages), (busan, _) = SEOUL, BUSAN
+    assert store.digest("9") == document_digest(seoul)
+    assert store.digest("10") == document_digest(busan)
+    assert store.digests.shape == (3, 2)
+    assert store.digests[2].tobytes() == store.digest("10")
+    with pytest.raises(KeyError):
+        store.digest("11")
+    others = [
+        dataclasses.replace(seoul, doc_id="8"),
+        dataclasses.replace(seoul, title="서울시"),
+        dataclasses.replace(seoul, text=seoul.text + " "),
+        dataclasses.replace(seoul, metadata={}),
+    ]
+    assert len({document_digest(document) for document in (seoul, *others)}) == 5
+    as_read = document_digests([others[1]])
+    with PassageWriter(tmp_path / "given") as writer:
+        writer.append(PassageBlock.encode([(seoul, passages)], as_read))
+    assert PassageStore.open(tmp_path / "given").digest("9") == document_digest(others[1])
+
+
+def test_the_order_of_metadata_is_no_change() -> None:
+    one, other = ({"url": "u", "n": 1}, {"n": 1, "url": "u"})
+    digests = {document_digest(Document("1", "", "", metadata)) for metadata in (one, other)}
+    assert len(digests) == 1
+
+
+def test_documents_come_back_with_their_passages_but_without_their_text(
+    store: PassageStore,
+) -> None:
+    assert list(store.documents()) == [
+        (dataclasses.replace(document, text=""), passages)
+        for document, passages in (SEOUL, EMPTY, BUSAN)
+    ]
+
+
+def test_metadata_that_nobody_gave_takes_no_file(tmp_path: Path, store: PassageStore) -> None:
+    assert list((tmp_path / "passages").glob("metadata.*"))
+    with PassageWriter(tmp_path / "passages") as writer:
+        writer.add(*BUSAN)
+    assert not list((tmp_path / "passages").glob("metadata.*"))
+    assert PassageStore.open(tmp_path / "passages").metadata("10") == {}
+
+
+def test_a_passage_that_is_not_as_long_as_it_says_is_refused() -> None:
+    document, (first, *_) = SEOUL
+    with pytest.raises(ValueError, match="end - start"):
+        PassageBlock.encode([(document, [dataclasses.replace(first, end=first.end + 1)])])
 
 
 def test_an_empty_store_opens(tmp_path: Path) -> None:

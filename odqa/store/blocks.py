@@ -19,7 +19,7 @@ import itertools
 import logging
 import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -131,7 +131,7 @@ def _train(contents: list[bytes], n_bytes: int) -> zstandard.ZstdCompressionDict
     if size < _LEAST_DICTIONARY_BYTES:
         return None
     try:
-        return zstandard.train_dictionary(size, contents)
+        return zstandard.train_dictionary(size, [*contents])
     except zstandard.ZstdError as error:  # such as too few samples, however long
         logger.debug("the passages are compressed without a dictionary (%s)", error)
         return None
@@ -170,7 +170,8 @@ class MappedBlocks:
             IndexError: there is no such row.
             IndexNotUsableError: a block is damaged.
         """
-        blocks: dict[int, Sequence[bytes]] = {}
+        blocks: dict[int, tuple[bytes, list[int]]] = {}
+        width = self._n_columns
         found = []
         for row in rows:
             if not 0 <= row < self._n_rows:
@@ -178,13 +179,14 @@ class MappedBlocks:
             number, place = divmod(row, BLOCK_ROWS)
             if number not in blocks:
                 blocks[number] = self._block(number)
-            first = place * self._n_columns
-            strings = blocks[number][first : first + self._n_columns]
-            found.append(tuple(decode(string) for string in strings))
+            content, bounds = blocks[number]
+            of_row = bounds[place * width : (place + 1) * width + 1]
+            pairs = itertools.pairwise(of_row)
+            found.append(tuple([decode(content[start:end]) for start, end in pairs]))
         return found
 
-    def _block(self, number: int) -> Sequence[bytes]:
-        """The strings of a block, row by row."""
+    def _block(self, number: int) -> tuple[bytes, list[int]]:
+        """A block's content, and where in it each string begins; at the end where the last ends."""
         n_rows = min(BLOCK_ROWS, self._n_rows - number * BLOCK_ROWS)
         n_strings = n_rows * self._n_columns
         frame = self._frames[self._offsets[number] : self._offsets[number + 1]]
@@ -194,10 +196,10 @@ class MappedBlocks:
         # A damaged frame may claim any size.
         except (zstandard.ZstdError, struct.error, MemoryError) as error:
             raise self._damaged(number, str(error)) from error
-        ends = list(itertools.accumulate(lengths, initial=4 * n_strings))
-        if ends[-1] != len(content):
+        bounds = list(itertools.accumulate(lengths, initial=4 * n_strings))
+        if bounds[-1] != len(content):
             raise self._damaged(number, "its strings do not fill it")
-        return [content[start:end] for start, end in itertools.pairwise(ends)]
+        return content, bounds
 
     def _decompressor(self) -> zstandard.ZstdDecompressor:
         decompressor: zstandard.ZstdDecompressor | None

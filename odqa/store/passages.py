@@ -43,6 +43,7 @@ Digests = npt.NDArray[np.uint64]
 """(documents, 2): the two halves of each document's digest, little-endian."""
 
 _ITERATED_ROWS = 1_024  # loaded at once when all passages are walked through
+_ITERATED_DOCUMENTS = 256  # likewise
 _DIGEST_BYTES = 16
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 
@@ -198,7 +199,7 @@ class PassageStore(Sequence[Passage]):
             self._doc_ids = MappedStrings(directory / "doc_ids")
             self._titles = MappedStrings(directory / "titles")
             self._metadata = _optional_strings(directory / "metadata")
-            self._digests = map_array(directory / "digests.npy")
+            self._digests: Digests = map_array(directory / "digests.npy").view(np.uint64)
             self._documents = map_array(directory / "documents.npy")
             self._first = map_array(directory / "first_passages.npy")
             self._id_order = map_array(directory / "id_order.npy")
@@ -252,30 +253,33 @@ class PassageStore(Sequence[Passage]):
             IndexNotUsableError: a text is damaged.
         """
         rows = [int(row) for row in rows]
+        if not rows:
+            return []
         texts = self._texts.rows(rows)
-        return [self._passage(row, *of_row) for row, of_row in zip(rows, texts, strict=True)]
-
-    def _passage(self, row: int, heading: str, text: str) -> Passage:
-        document = int(self._documents[row])
-        doc_id = self._doc_ids[document]
-        start = int(self._starts[row])
-        return Passage(
-            passage_id=f"{doc_id}#{row - int(self._first[document])}",
-            doc_id=doc_id,
-            title=self._titles[document],
-            text=text,
-            start=start,
-            end=start + len(text),
-            heading=heading,
+        documents = self._documents[rows]
+        columns = zip(
+            rows,
+            self._doc_ids.take(documents),
+            self._titles.take(documents),
+            self._first[documents].tolist(),
+            self._starts[rows].tolist(),
+            texts,
+            strict=True,
         )
+        return [
+            Passage(f"{doc_id}#{row - first}", doc_id, title, text, start, start + len(text), head)
+            for row, doc_id, title, first, start, (head, text) in columns
+        ]
 
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of ``rows``, without reading their texts."""
-        ids = []
-        for row in rows:
-            document = int(self._documents[row])
-            ids.append(f"{self._doc_ids[document]}#{int(row) - int(self._first[document])}")
-        return ids
+        rows = [int(row) for row in rows]
+        if not rows:
+            return []
+        documents = self._documents[rows]
+        firsts = self._first[documents].tolist()
+        of_row = zip(rows, self._doc_ids.take(documents), firsts, strict=True)
+        return [f"{doc_id}#{row - first}" for row, doc_id, first in of_row]
 
     def row(self, passage_id: str) -> int:
         """The row of a passage.
@@ -312,7 +316,7 @@ class PassageStore(Sequence[Passage]):
         Raises:
             KeyError: there is no such document.
         """
-        return self._digests[self._document(doc_id)].tobytes()
+        return bytes(self._digests[self._document(doc_id)])
 
     @property
     def digests(self) -> Digests:
@@ -353,10 +357,13 @@ class PassageStore(Sequence[Passage]):
 
     def documents(self) -> Iterator[tuple[Document, list[Passage]]]:
         """All documents in their order, with their passages. Their texts are not stored: ""."""
-        for document, (start, end) in enumerate(itertools.pairwise(self._first.tolist())):
-            metadata = self._metadata_of(document)
-            passages = self.passages(range(start, end))
-            yield Document(self._doc_ids[document], self._titles[document], "", metadata), passages
+        for begin in range(0, self.n_documents, _ITERATED_DOCUMENTS):
+            firsts = self._first[begin : begin + _ITERATED_DOCUMENTS + 1].tolist()
+            passages = self.passages(range(firsts[0], firsts[-1]))
+            for document, (start, end) in enumerate(itertools.pairwise(firsts), start=begin):
+                metadata = self._metadata_of(document)
+                head = Document(self._doc_ids[document], self._titles[document], "", metadata)
+                yield head, passages[start - firsts[0] : end - firsts[0]]
 
     def _metadata_of(self, document: int) -> Mapping[str, object]:
         text = self._metadata[document] if self._metadata is not None else ""
