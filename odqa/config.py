@@ -81,7 +81,7 @@ class RetrievalConfig:
     retriever: str = "hybrid"  # sparse | dense | hybrid
     depth: int = 100  # candidates each leg gives to the merge
     merge: str = "weighted"  # weighted | rrf
-    sparse_weight: float = 0.5  # weighted merge: weight of sparse; dense has the rest
+    sparse_weight: float = 0.65  # weighted merge: weight of sparse; dense has the rest
     rrf_k: int = 60  # reciprocal rank fusion: score = 1 / (rrf_k + rank)
     collapse_duplicates: bool = True  # of near-duplicate passages, only the best is returned
     per_article: int = 0  # at most so many passages of one article; 0: no limit

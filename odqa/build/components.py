@@ -188,7 +188,8 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
     collapse = Collapser(store, open_groups(index_dir, len(store)), config.retrieval)
     if len(opened) == 1:
         return CollapsingRetriever(opened[0], collapse)
-    return HybridRetriever(*opened, config.retrieval, collapse)
+    sparse, dense = opened
+    return HybridRetriever(sparse, dense, config.retrieval, collapse)
 
 
 def open_pipeline(index: Path | str, config: Config) -> Pipeline:
@@ -216,7 +217,9 @@ def index_config(config: Config, legs: tuple[str, ...]) -> dict[str, dict[str, A
     }
     if "sparse" in legs:
         sections["tokenizer"] = dataclasses.asdict(config.tokenizer)
-        sections["sparse"] = dataclasses.asdict(config.sparse)
+        sparse = dataclasses.asdict(config.sparse)
+        del sparse["discount_question_words"]  # a matter of the question
+        sections["sparse"] = sparse
     if "dense" in legs:
         dense = dataclasses.asdict(config.dense)
         for name in ("batch_tokens", "device", "precision"):  # how it is run, not what comes out

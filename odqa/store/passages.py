@@ -324,7 +324,7 @@ class PassageStore(Sequence[Passage]):
         return self._digests
 
     @property
-    def first_passages(self) -> npt.NDArray[np.int32]:
+    def first_passages(self) -> npt.NDArray[np.int64]:
         """(documents + 1,) the row of each document's first passage; at the end all passages."""
         return self._first
 
