@@ -92,8 +92,8 @@ class RerankConfig:
     """The second stage: a transformer encoder reorders the first candidates."""
 
     encoder: str = "none"  # none | e5-small-ko | a Hugging Face id or folder
-    depth: int = 20  # candidates it sees
-    weight: float = 0.8  # its weight; the first stage's normalised score has the rest
+    depth: int = 30  # candidates it sees
+    weight: float = 0.95  # its weight; the first stage's normalised score has the rest
 
 
 @dataclass(frozen=True, slots=True)
