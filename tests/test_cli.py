@@ -185,6 +185,23 @@ def test_nothing_found(odqa: Run) -> None:
     assert odqa("search", "qqqq", "--retriever", "sparse")[:2] == (0, "no passage found\n")
 
 
+def test_two_runs_give_the_same_bytes_and_so_does_one_by_one(odqa: Run, home: Path) -> None:
+    asked = ["측우기 제작", "거북선 제작", "훈민정음 창제", "qqqq"]
+    lines = [f"q{n}\t{text}" for n, text in enumerate(asked)]
+    (home / "same.tsv").write_text("\n".join(lines), encoding="utf-8")
+    written = []
+    for name in ("first.jsonl", "second.jsonl"):
+        batch = ("ask", "--questions", "same.tsv", "--no-timing", *READER)
+        assert odqa(*batch, "--output", name)[0] == 0
+        written.append((home / name).read_bytes())
+    assert written[0] == written[1]
+    for number, line in enumerate(written[0].decode().splitlines()):
+        (home / "one.tsv").write_text(lines[number], encoding="utf-8")
+        alone = odqa("ask", "--questions", "one.tsv", "--no-timing", *READER)[1]
+        assert alone == f"{line}\n"
+        assert json.loads(line)["seconds"] is None
+
+
 def test_ask_a_batch_in_input_order(odqa: Run, home: Path) -> None:
     lines = [f"q{n}\t{text} 제작" for n, text in enumerate(["측우기", "거북선"] * 40)]
     (home / "batch.tsv").write_text("\n".join(lines), encoding="utf-8")

@@ -62,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passages", type=Path, metavar="FILE.jsonl", help="read these instead of an index"
     )
+    parser.add_argument(
+        "--no-timing",
+        action="store_true",
+        help="write null for the seconds, so that two runs give the same bytes",
+    )
     add_leg_options(parser)
     add_index_options(parser)
     add_json_option(parser)
@@ -118,15 +123,15 @@ def open_ask(arguments: argparse.Namespace, config: Config, k: int) -> Ask:
 
 
 def record(
-    question: Question, trace: Trace, seconds: float, *, explain: bool = False
+    question: Question, trace: Trace, seconds: float | None, *, explain: bool = False
 ) -> dict[str, Any]:
-    """A question's answers as the data contract has them."""
+    """A question's answers as the data contract has them; ``seconds`` None is written as null."""
     prediction = trace.prediction
     values: dict[str, Any] = {
         "id": question.question_id,
         "question": question.text,
         "no_answer_probability": float(prediction.no_answer_probability),
-        "seconds": round(seconds, 4),
+        "seconds": seconds if seconds is None else round(seconds, 4),
         "answers": [_answer_record(answer) for answer in prediction.answers],
     }
     if explain:
@@ -231,8 +236,11 @@ class _Asking:
                     progress("answering", done, len(questions))
 
     def _records(self, batch: Sequence[Question]) -> list[dict[str, Any]]:
-        explain = self._arguments.explain
-        return [record(q, trace, s, explain=explain) for q, trace, s in self._timed(batch)]
+        timed, explain = not self._arguments.no_timing, self._arguments.explain
+        return [
+            record(question, trace, seconds if timed else None, explain=explain)
+            for question, trace, seconds in self._timed(batch)
+        ]
 
     def _timed(self, batch: Sequence[Question]) -> list[tuple[Question, Trace, float]]:
         """The seconds of a question are its batch's, divided by the questions in it."""
