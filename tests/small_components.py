@@ -1,7 +1,11 @@
 """Small real components: a retriever by shared words, a reader of last words, a reranker."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from odqa.store import MANIFEST_NAME, parse_manifest, write_manifest
 from odqa.types import Candidate, Passage, Reading
 
 TEXTS = {
@@ -69,3 +73,16 @@ class ShortestFirst:
             ]
             for of_question in candidates
         ]
+
+
+def made_by_another_tokenizer(index: Path) -> Path:
+    """``index`` as if an older version of the tokenizer had made it, undamaged."""
+    manifest = parse_manifest(index)
+    for file in index.rglob("*.json"):
+        text = file.read_text(encoding="utf-8").replace("mecab/1", "mecab/0")
+        file.write_text(text, encoding="utf-8")
+    values = json.loads((index / MANIFEST_NAME).read_text(encoding="utf-8"))
+    names = [field.name for field in dataclasses.fields(manifest)]
+    changed = dataclasses.replace(manifest, **{n: values[n] for n in names if n != "legs"})
+    write_manifest(index, changed, sorted({name.partition("/")[0] for name in manifest.files}))
+    return index

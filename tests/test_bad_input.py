@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
+from small_components import made_by_another_tokenizer
 
 SPARSE = ("--retriever", "sparse")
 SEARCH = ("search", "거북선", *SPARSE)
@@ -327,9 +328,7 @@ def test_index_built_otherwise(odqa: Run) -> None:
 
 def test_index_made_by_another_tokenizer(odqa: Run, home: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(home / "indexes" / "small", tmp_path / "small")
-    for file in copy.rglob("*.json"):
-        text = file.read_text(encoding="utf-8").replace("mecab/1", "mecab/0")
-        file.write_text(text, encoding="utf-8")
+    made_by_another_tokenizer(copy)
     refused(odqa(*SEARCH, "--index", str(copy)), 1, "mecab/0")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import Run
 from packaging.requirements import Requirement
+from small_components import made_by_another_tokenizer
 
 from odqa.config import load_config
 from odqa.doctor import Finding, Surroundings, indexes, korean, libraries, machine, models, packages
@@ -360,8 +361,7 @@ def test_an_index_of_another_format(copied: Surroundings) -> None:
 
 def test_an_index_made_by_another_tokenizer(copied: Surroundings) -> None:
     assert copied.index is not None
-    path = copied.index / "manifest.json"
-    path.write_text(path.read_text(encoding="utf-8").replace("mecab/1", "mecab/0"))
+    made_by_another_tokenizer(copied.index)
     finding = indexes.fingerprints(copied)
     assert finding.status == "failed"
     assert "mecab/0" in finding.found

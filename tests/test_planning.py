@@ -189,16 +189,19 @@ def test_little_memory_takes_fewer_processes_first(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("odqa.build.workers.n_cores", lambda: 8)
-    wanted = plan_build(corpus, config())
-    assert wanted.processes == 8
-    half = fit(corpus, config(), Budget(memory_bytes=wanted.memory_bytes * 3 // 4))
+    # The memory of this process is part of a plan, so that budgets lie between two plans'.
+    of_eight, of_four, of_two = (
+        plan_build(corpus, config(f"build.workers={n}")) for n in (8, 4, 2)
+    )
+    assert [plan.processes for plan in (of_eight, of_four, of_two)] == [8, 4, 2]
+    budget = Budget(memory_bytes=(of_eight.memory_bytes + of_four.memory_bytes) // 2)
+    half = fit(corpus, config(), budget)
     assert half.chosen.settings == ("build.workers=4",)
     (rejected,) = half.rejected
     assert rejected[1][0].startswith("memory: ")
-    fewer = fit(
-        corpus, config("build.workers=4"), Budget(memory_bytes=wanted.memory_bytes * 3 // 4)
-    )
-    assert fewer.chosen.settings == ()
+    assert fit(corpus, config("build.workers=4"), budget).chosen.settings == ()
+    budget = Budget(memory_bytes=(of_four.memory_bytes + of_two.memory_bytes) // 2)
+    assert fit(corpus, config("build.workers=4"), budget).chosen.settings == ("build.workers=2",)
 
 
 def test_what_cannot_fit_says_what_is_needed(corpus: Path) -> None:
