@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 QUESTION ?=
 define SAMPLE_QUESTIONS
 훈민정음을 만든 임금은 누구인가?
-페니실린을 발견한 사람은 누구야?
+제주도에 있는 한국에서 가장 높은 산은?
 첨성대는 어느 왕 때 세워졌나?
 endef
 export SAMPLE_QUESTIONS
