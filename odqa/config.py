@@ -118,9 +118,9 @@ class FusionConfig:
     """Log-linear fusion: score = reader_weight * reader + retrieval_weight * retrieval."""
 
     reader_weight: float = 1.0  # of the reader's score
-    retrieval_weight: float = 3.0  # of the retrieval score, standardised over the candidates
-    temperature: float = 1.0  # above 1: less sure probabilities
-    no_answer_bias: float = 8.0  # score of "no answer" on the fused scale
+    retrieval_weight: float = 4.0  # of the retrieval score, standardised over the candidates
+    temperature: float = 1.5  # above 1: less sure probabilities
+    no_answer_bias: float = 10.0  # score of "no answer" on the fused scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from odqa.errors import ConfigError, OdqaError
 from odqa.fusion import LogLinearFusion, log_sum_exp, standardize
 from odqa.types import Candidate, Passage, Reading
 
-PLAIN = FusionConfig(retrieval_weight=1.0, no_answer_bias=0.0)
+PLAIN = FusionConfig(temperature=1.0, retrieval_weight=1.0, no_answer_bias=0.0)
 
 
 def candidate(

@@ -39,6 +39,7 @@ from odqa.store import (
     PassageStore,
     WorkDirectory,
     document_digest,
+    parse_manifest,
     read_manifest,
     read_recipe,
     remove,
@@ -98,6 +99,7 @@ def update_index(
         return update.scan()
     with WorkDirectory(index_dir.parent, index_dir.name) as work:
         if not update.is_complete(work.path):
+            update.take_up(work.path)
             prepare(work, update.mark, resume=True, force=False)
             try:
                 update.run(work.path)
@@ -106,11 +108,11 @@ def update_index(
                     work.clear()
                 raise
         changes = update.changes(work.path)
-        if changes.any:
-            work.publish()
-            remove(index_dir / _CHANGES)
-        else:
+        if not changes.any:
             work.clear()
+            return changes
+        update.tidy(work.path)
+        work.publish()
     return changes
 
 
@@ -145,8 +147,12 @@ class IndexUpdate(IndexBuild):
 
     def is_complete(self, directory: Path) -> bool:
         """Was an update killed when all that was left to do was to publish its index?"""
-        finished = (directory / MANIFEST_NAME).exists() and (directory / _CHANGES).exists()
-        return finished and read_recipe(directory) == self.recipe
+        return (directory / MANIFEST_NAME).exists() and read_recipe(directory) == self.recipe
+
+    def take_up(self, directory: Path) -> None:
+        """Mark an update that was killed while its manifest was written as one again."""
+        if (directory / _CHANGES).exists() and read_recipe(directory) == self.recipe:
+            write_json(directory / RECIPE_NAME, self.mark)
 
     def run(self, directory: Path) -> None:
         """Do whatever is not done yet; nothing but the changes' record where there are none."""
@@ -155,10 +161,20 @@ class IndexUpdate(IndexBuild):
             return
         self.store_passages(directory)
         self.index_legs(directory)
-        remove(directory / _KEPT)
-        self.remove_leftovers(directory)
         write_json(directory / RECIPE_NAME, self.recipe)
         self.write_manifest(directory)
+
+    def tidy(self, directory: Path) -> None:
+        """Leave nothing but the index."""
+        self.remove_leftovers(directory)
+        remove(directory / _KEPT)
+        remove(directory / _CHANGES)
+
+    def manifest(self, directory: Path) -> Manifest:
+        """As that of a build, with what the update has changed."""
+        manifest = super().manifest(directory)
+        update = dataclasses.asdict(self.changes(directory))
+        return dataclasses.replace(manifest, build={**manifest.build, "update": update})
 
     def scan(self) -> Changes:
         """Read the corpus and compare it with the index."""
@@ -169,6 +185,8 @@ class IndexUpdate(IndexBuild):
 
     def changes(self, directory: Path) -> Changes:
         """What the scan found."""
+        if (directory / MANIFEST_NAME).exists():
+            return Changes(**parse_manifest(directory).build["update"])
         return Changes(**json.loads((directory / _CHANGES).read_text(encoding="utf-8")))
 
     def _read(self) -> Iterator[Document]:
