@@ -112,7 +112,7 @@ def pipeline(*, n_passages: int = 3, rerank: bool = False) -> Pipeline:
     return Pipeline(
         TableRetriever(),
         TableReader(),
-        LogLinearFusion(FusionConfig(retrieval_weight=0.0)),
+        LogLinearFusion(FusionConfig(retrieval_weight=0.0, temperature=1.0, no_answer_bias=8.0)),
         n_passages=n_passages,
         reranker=LastFirst() if rerank else None,
         rerank_depth=3,
