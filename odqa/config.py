@@ -71,7 +71,7 @@ class DenseConfig:
     batch_tokens: int = 8192  # tokens in a batch, padding included
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
-    faiss: str = "flat"  # flat | fp16 | sq8: exact, half and a quarter of its memory
+    faiss: str = "sq5"  # sq5 | sq8 | fp16 | flat, or what faiss.index_factory takes
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,10 @@ from conformance import (
 
 from odqa.config import DenseConfig
 from odqa.errors import ConfigError, IndexNotUsableError
-from odqa.retrieval.dense import STORAGES, DenseRetriever, write_dense
+from odqa.retrieval import five_bits
+from odqa.retrieval.dense import DenseRetriever, recall_of, update_dense, write_dense
+from odqa.retrieval.gpu import TorchVectors, on_device
+from odqa.retrieval.storages import STORAGES, bytes_per_vector, open_vectors
 
 DIM = 16
 
@@ -56,7 +59,7 @@ def build(
 
 def test_cosines_worked_by_hand(tmp_path: Path) -> None:
     vectors = np.array([[1, 0], [0.6, 0.8], [0, 1], [-0.8, 0.6]], dtype=np.float32)
-    write_dense(tmp_path, vectors, DenseConfig())
+    write_dense(tmp_path, vectors, DenseConfig(faiss="flat"))
     store = ListStore([make_passage(f"{i}#0", "가") for i in range(4)])
     encoder = LetterEncoder()
     encoder.dim = 2
@@ -131,10 +134,10 @@ def test_an_index_of_another_encoder_or_store_is_refused(tmp_path: Path) -> None
         DenseRetriever.open(tmp_path, store, encoder, DenseConfig())
 
 
-@pytest.mark.parametrize("name", ["dense.json", "vectors.faiss"])
+@pytest.mark.parametrize("name", ["dense.json", "vectors.faiss", "signs.npy", "rest.npy"])
 @pytest.mark.parametrize("damage", ["absent", "cut"])
 def test_damaged_files_are_named(tmp_path: Path, name: str, damage: str) -> None:
-    build(tmp_path, ["가", "나"] * 50)
+    build(tmp_path, ["가", "나"] * 50, "flat" if name == "vectors.faiss" else "sq5")
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
     if damage == "cut":
@@ -146,8 +149,10 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, damage: str) -> None
 
 def test_bad_vectors_and_storages_are_refused(tmp_path: Path) -> None:
     vectors = np.ones((3, 2), dtype=np.float32)
-    with pytest.raises(ConfigError, match=r"dense.faiss.*flat, fp16, sq8"):
+    with pytest.raises(ConfigError, match=r"dense.faiss.*sq5, flat, fp16, sq8"):
         write_dense(tmp_path, vectors, DenseConfig(faiss="pq"))
+    with pytest.raises(ConfigError, match="cannot be learnt from 3 vectors"):
+        write_dense(tmp_path, vectors, DenseConfig(faiss="IVF16,Flat"))
     with pytest.raises(ValueError, match="matrix"):
         write_dense(tmp_path, vectors[0], DenseConfig())
     vectors[1, 1] = np.nan
@@ -157,13 +162,150 @@ def test_bad_vectors_and_storages_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_memory_mapped_matrix_gives_the_same_file(tmp_path: Path, storage: str) -> None:
+def test_a_memory_mapped_matrix_gives_the_same_files(tmp_path: Path, storage: str) -> None:
     _, vectors = build(tmp_path / "array", [f"글 {i}" for i in range(300)], storage)
     np.save(tmp_path / "vectors.npy", vectors)
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    write_dense(tmp_path / "mapped", mapped, DenseConfig(faiss=storage))
-    files = [(tmp_path / name / "vectors.faiss").read_bytes() for name in ("array", "mapped")]
-    assert files[0] == files[1]
+    write_dense(
+        tmp_path / "mapped", mapped, DenseConfig(faiss=storage), encoder_fingerprint="letters/1"
+    )
+    files = {
+        name: {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("array", "mapped")
+    }
+    assert files["array"] == files["mapped"]
+
+
+LEARNT = ("IVF8,Flat", "IVF4,SQ8", "HNSW16", "PQ8x4", "IVF4,PQ8x4")
+
+
+@pytest.mark.parametrize("storage", LEARNT)
+def test_any_index_of_faiss_can_be_the_storage(tmp_path: Path, storage: str) -> None:
+    retriever, _ = build(tmp_path, [f"글 {i % 400}" for i in range(800)], storage)
+    questions = [f"질문 {i}" for i in range(30)] + ["", "글 3"]
+    check_retriever(retriever, questions, k=9)
+    check_fewer_is_a_prefix(retriever, questions, k=6)
+
+
+@pytest.mark.parametrize("storage", [*STORAGES, *LEARNT])
+def test_an_update_keeps_adds_and_drops(tmp_path: Path, storage: str) -> None:
+    texts = [f"글 {i}" for i in range(600)]
+    build(tmp_path / "old", texts, storage)
+    kept = np.arange(600) % 3 != 1
+    new_rows = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
+    added = ["새 글", "또 다른 글"]
+    encoder = LetterEncoder()
+    update_dense(tmp_path / "new", tmp_path / "old", new_rows, encoder.encode_questions(added))
+    now = [text for text, stays in zip(texts, kept, strict=True) if stays] + added
+    store = ListStore([make_passage(f"{i}#0", text) for i, text in enumerate(now)])
+    retriever = DenseRetriever.open(
+        tmp_path / "new", store, encoder, DenseConfig(device="cpu", faiss=storage)
+    )
+    for text in ("글 0", "글 599", "새 글"):
+        (found,) = retriever.retrieve([text], k=20)
+        assert text in [c.passage.text for c in found]
+    assert all(c.passage.text != "글 1" for c in retriever.retrieve(["글 1"], k=9)[0])
+
+
+def random_vectors(n: int, dim: int, seed: int = 1) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_lloyds_levels_are_those_in_the_tables() -> None:
+    levels = five_bits._levels()
+    np.testing.assert_allclose(levels, -levels[::-1], atol=1e-5)
+    # J. Max, Quantizing for Minimum Distortion (1960), table I, N = 32
+    np.testing.assert_allclose(levels[16:20], [0.0659, 0.1981, 0.3314, 0.4668], atol=3e-3)
+    np.testing.assert_allclose(levels[-1], 3.263, atol=1e-2)
+
+
+@pytest.mark.parametrize("dim", [256, 100, 1100])
+def test_five_bits_lose_what_theory_says(tmp_path: Path, dim: int) -> None:
+    """Lloyd's 32 levels leave .0025 of the variance; a known length takes some of that away."""
+    rotation = five_bits.rotation(dim)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(dim), atol=1e-5)
+    vectors = random_vectors(200, dim)
+    vectors[7] = 0
+    vectors[9] = np.eye(1, dim)  # the rotation spreads it
+    five_bits.write_five_bits(tmp_path, 200, dim, [five_bits.encode(vectors)])
+    stored = five_bits.FiveBitVectors.open(tmp_path, dim)
+    back = stored.reconstruct_batch(np.arange(200))
+    errors = np.square(back - vectors).sum(axis=1)
+    assert not back[7].any()
+    assert errors.max() < 0.008
+    assert errors.mean() < 0.0028
+    files = sum(path.stat().st_size - 128 for path in tmp_path.iterdir())
+    assert files == 200 * five_bits.bytes_per_vector(dim)
+
+
+def test_five_bits_find_what_an_exact_search_finds(tmp_path: Path) -> None:
+    centres, near = random_vectors(50, 64), random_vectors(5000, 64, seed=2)
+    vectors = near + centres.repeat(100, axis=0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    write_dense(tmp_path, vectors, DenseConfig(), probes=centres)
+    record = recall_of(tmp_path)
+    assert record["storage"] == "sq5"
+    assert record["probes"] == 50
+    stored = five_bits.FiveBitVectors.open(tmp_path, 64)
+    rows = stored.search(centres, 20)[1]
+    exact = np.argsort(-(centres @ vectors.T), axis=1)[:, :20]
+    by_hand = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(rows, exact, strict=True)])
+    assert record["recall_at_20"] == pytest.approx(by_hand, abs=1e-3)
+    assert by_hand > 0.9
+
+
+def test_the_effort_is_the_least_that_finds_enough(tmp_path: Path) -> None:
+    vectors = random_vectors(4000, 32)
+    write_dense(tmp_path, vectors, DenseConfig(faiss="IVF256,Flat"), probes=vectors[:40])
+    record = recall_of(tmp_path)
+    assert record["effort"] in (32, 64, 128, 256)
+    assert record["recall_at_20"] >= 0.97
+    fewer = open_vectors(tmp_path, "IVF256,Flat", 32, record["effort"] // 2)
+    exact = np.sort(vectors[:40] @ vectors.T, axis=1)[:, -20]
+    scores, _ = fewer.search(vectors[:40], 20)
+    assert np.mean(scores >= exact[:, np.newaxis] - 1e-5) < 0.97
+
+
+def test_bytes_that_are_planned_are_those_of_the_file(tmp_path: Path) -> None:
+    vectors = random_vectors(5000, 64)
+    for storage in (*STORAGES, "IVF16,SQ8", "HNSW16"):
+        directory = tmp_path / storage
+        write_dense(directory, vectors, DenseConfig(faiss=storage))
+        size = sum(path.stat().st_size for path in directory.iterdir())
+        planned = 5000 * bytes_per_vector(storage, 5000, 64)
+        assert planned == pytest.approx(size, rel=0.25), storage
+
+
+def test_torch_finds_what_faiss_flat_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    vectors = random_vectors(3000, 48)
+    write_dense(tmp_path, vectors, DenseConfig(faiss="flat"))
+    flat = open_vectors(tmp_path, "flat", 48)
+    monkeypatch.setattr("odqa.retrieval.gpu._SCORES", 4096)  # many chunks
+    exact = TorchVectors(flat, 48, "cpu")
+    questions = random_vectors(30, 48, seed=3)
+    scores, rows = exact.search(questions, 50)
+    wanted, wanted_rows = flat.search(questions, 50)
+    np.testing.assert_array_equal(rows, wanted_rows)
+    np.testing.assert_allclose(scores, wanted, atol=1e-5)
+    assert exact.search(questions[:1], 5000)[1].shape == (1, 3000)
+    half = TorchVectors(flat, 48, "cpu", half=True)
+    overlap = [
+        len(set(a) & set(b)) for a, b in zip(half.search(questions, 50)[1], rows, strict=True)
+    ]
+    assert np.mean(overlap) > 49
+
+
+def test_without_a_gpu_the_cpu_searches(tmp_path: Path) -> None:
+    vectors = random_vectors(10, 8)
+    write_dense(tmp_path, vectors, DenseConfig(faiss="flat"))
+    flat = open_vectors(tmp_path, "flat", 8)
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert on_device(flat, 8, "cuda") == (flat, 10)
+    assert on_device(flat, 8, "auto") == (flat, 10)
 
 
 @pytest.mark.gpu

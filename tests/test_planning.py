@@ -31,7 +31,7 @@ def hashing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(*overrides: str) -> Config:
-    return load_config(None, ["dense.encoder=hashing", *overrides])
+    return load_config(None, ["dense.encoder=hashing", "dense.faiss=flat", *overrides])
 
 
 def lines(n: int) -> list[str]:
@@ -212,8 +212,8 @@ def test_what_cannot_fit_says_what_is_needed(corpus: Path) -> None:
 
 
 def test_a_smaller_storage_is_never_made_larger(corpus: Path) -> None:
-    plan = plan_build(corpus, config("dense.faiss=sq8"))
-    choice = fit(corpus, config("dense.faiss=sq8"), Budget(disk_bytes=plan.build_disk_bytes - 1))
+    plan = plan_build(corpus, config("dense.faiss=sq5"))
+    choice = fit(corpus, config("dense.faiss=sq5"), Budget(disk_bytes=plan.build_disk_bytes - 1))
     assert choice.chosen.settings == ("retrieval.retriever=sparse",)
 
 
@@ -251,7 +251,8 @@ def test_the_command_plans_and_builds_within_a_budget(
     odqa: Run, corpus: Path, tmp_path: Path
 ) -> None:
     plan = plan_build(corpus, config())
-    command = ("build-index", str(corpus), "--set", "dense.encoder=hashing", "--indexes-dir")
+    command = ("build-index", str(corpus), "--set", "dense.encoder=hashing")
+    command = (*command, "--set", "dense.faiss=flat", "--indexes-dir")
     budget = ("--disk-budget", str(plan.build_disk_bytes - int(plan.passages * WIDE * 2.5)))
     code, out, err = odqa(*command, str(tmp_path / "a"), *budget, "--plan", "--json")
     assert (code, json.loads(out)["settings"]) == (0, ["dense.faiss=sq8"]), err

@@ -116,7 +116,7 @@ def test_legs_are_made_without_the_source(home: Path) -> None:
     expected = contents(index)
     (home / "corpus.jsonl").unlink()
     damage(index / "sparse" / "sparse.json")
-    damage(index / "dense" / "vectors.faiss")
+    damage(index / "dense" / "rest.npy")
     repair_index(index, Config())
     assert contents(index) == expected
 
@@ -187,7 +187,7 @@ def test_passages_stored_otherwise_have_their_legs_built_again(
         ('"legs": [', '"legs"; ['),  # no JSON any more
         ('"documents": 40', '"documents": 41'),
         ('\n  "checksum": "', '\n  "checksun": "'),
-        ('"dense/vectors.faiss": {', '"dense/vectors.faist": {'),
+        ('"dense/signs.npy": {', '"dense/signs.npz": {'),
         ('"passages/digests.npy": {', '"passages/digests.npy"; {'),
     ],
 )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from odqa.build.components import LEGS, index_config, legs_of
-from odqa.build.planning import BuildPlan, Measured, bytes_per_vector, measure, predict
+from odqa.build.planning import BuildPlan, Measured, measure, predict
 from odqa.build.workers import n_workers
 from odqa.config import Config, set_values
 from odqa.corpus import corpus_name
 from odqa.errors import OdqaError
-from odqa.retrieval.dense import STORAGES
+from odqa.retrieval.storages import STORAGES, bytes_per_vector
 from odqa.store import read_recipe
 from odqa.store.work import work_path
 

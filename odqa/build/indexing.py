@@ -69,6 +69,7 @@ from odqa.store import (
     write_manifest,
 )
 from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
+from odqa.text.sentences import split_sentences
 from odqa.types import Document
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ Progress = Callable[[str, int, int | None], None]
 
 VECTOR_BLOCK = 4_096  # passages encoded at once; a whole number of blocks survives a kill
 CHECKPOINT_SECONDS = 2.0
+_PROBES = 256  # questions with which the recall of the stored vectors is measured
 _VECTORS, _VECTORS_DONE = "vectors.npy", "vectors.json"
 
 
@@ -156,13 +158,10 @@ class IndexBuild:
             check_sparse_config(config.sparse)
             self._tokenizer = create_tokenizer(config.tokenizer.name)
         if "dense" in self._legs:
-            from odqa.retrieval.dense import STORAGES
+            from odqa.retrieval.storages import check_storage
 
-            if config.dense.faiss not in STORAGES:
-                raise ConfigError(
-                    f"dense.faiss: unknown '{config.dense.faiss}'; known: {', '.join(STORAGES)}"
-                )
             self._encoder = create_encoder(config.dense)
+            check_storage(config.dense.faiss, self._encoder.dim)
         self.recipe = self._recipe()
 
     def _recipe(self) -> dict[str, Any]:
@@ -383,11 +382,25 @@ class IndexBuild:
     def _write_dense(self, directory: Path, part: Path) -> None:
         from odqa.retrieval.dense import write_dense
 
+        if self._encoder is None:
+            raise RuntimeError("an index without a dense leg has no vectors")
         vectors = self.encoded_vectors(directory)
-        fingerprint = self._encoder.fingerprint if self._encoder else None
         self._progress("index vectors", 0, len(vectors))
-        write_dense(part, vectors, self._config.dense, encoder_fingerprint=fingerprint)
+        write_dense(
+            part,
+            vectors,
+            self._config.dense,
+            encoder_fingerprint=self._encoder.fingerprint,
+            probes=self._encoder.encode_questions(self._probes(directory)),
+        )
         self._progress("index vectors", len(vectors), len(vectors))
+
+    def _probes(self, directory: Path) -> list[str]:
+        """The first sentences of passages from everywhere, in the place of questions."""
+        store = PassageStore.open(directory / "passages")
+        step = -(-len(store) // _PROBES)
+        passages = store.passages(range(0, len(store), step))
+        return [passage.text[slice(*split_sentences(passage.text)[0])] for passage in passages]
 
     def encoded_vectors(self, directory: Path) -> Vectors:
         """(vectors, dim) what ``_encode`` has left."""
@@ -401,6 +414,11 @@ class IndexBuild:
             from odqa.retrieval.vocabulary import MappedVocabulary
 
             n_terms = len(MappedVocabulary(directory / "sparse"))
+        dense = None
+        if self._encoder is not None:
+            from odqa.retrieval.dense import recall_of
+
+            dense = recall_of(directory / "dense")
         store = PassageStore.open(directory / "passages")
         groups = open_groups(directory, len(store))
         return Manifest(
@@ -414,6 +432,7 @@ class IndexBuild:
             tokenizer=self.recipe["tokenizer"],
             encoder=self.recipe["encoder"],
             recipe=self.recipe,
+            dense=dense,
             duplicates=None if groups is None else {"signature": SIGNATURE, **count_groups(groups)},
             build={
                 "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

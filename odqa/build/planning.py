@@ -13,8 +13,8 @@ from odqa.build.shards import SHARD_CHARS, SHARD_DOCUMENTS
 from odqa.build.trial import Corpus, Trial, build_trial, look_at
 from odqa.build.workers import n_workers
 from odqa.config import Config
-from odqa.errors import ConfigError
 from odqa.processes import resident_bytes
+from odqa.retrieval.storages import bytes_per_vector, check_storage
 
 # Measured with scripts/bench_plan.py on Korean Wikipedia.
 _HELPERS_BYTES = 30_000_000  # of the processes that start and watch over the workers
@@ -84,7 +84,7 @@ def measure(source: Path | str, config: Config) -> Measured:
     encoder = create_encoder(config.dense) if "dense" in legs else None
     encoder_bytes = max(0, (resident_bytes() or 0) - before)
     if encoder is not None:
-        bytes_per_vector(config.dense.faiss, 1, encoder.dim)
+        check_storage(config.dense.faiss, encoder.dim)
     load_seconds = time.process_time() - started
     corpus = look_at(str(source))
     with tempfile.TemporaryDirectory(prefix="odqa-plan-") as directory:
@@ -134,24 +134,6 @@ def predict(measured: Measured, config: Config) -> BuildPlan:
 def _processes(corpus: Corpus, config: Config) -> int:
     several_shards = corpus.documents > SHARD_DOCUMENTS or corpus.chars > SHARD_CHARS
     return n_workers(config.build.workers) if several_shards else 1
-
-
-def bytes_per_vector(storage: str, n_passages: int, dim: int) -> int:
-    """Bytes that FAISS keeps of each vector in the storage ``dense.faiss``.
-
-    Args:
-        storage: a name of ``odqa.retrieval.dense.STORAGES``.
-        n_passages: vectors in the index, for storages that are chosen by their number.
-        dim: numbers in a vector.
-
-    Raises:
-        ConfigError: the storage is unknown.
-    """
-    bytes_per_number = {"flat": 4, "fp16": 2, "sq8": 1}
-    if storage not in bytes_per_number:
-        known = ", ".join(bytes_per_number)
-        raise ConfigError(f"dense.faiss: unknown '{storage}'; known: {known}")
-    return bytes_per_number[storage] * dim
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return (
             "not enough memory. Read fewer passages at once (--set reader.batch_tokens=2048) or "
-            "store the vectors smaller (--set dense.faiss=sq8)"
+            "build without vectors (--retriever sparse)"
         )
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

@@ -44,6 +44,7 @@ class Manifest:
     encoder: str | None
     recipe: Mapping[str, Any] = field(default_factory=dict)  # what ``recipe.json`` holds
     duplicates: Mapping[str, Any] | None = None  # counts; None where none were looked for
+    dense: Mapping[str, Any] | None = None  # storage and measured recall; None without that leg
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # bytes and blake2b
     build: Mapping[str, Any] = field(default_factory=dict)  # when, and in how many seconds
     format: int = FORMAT
