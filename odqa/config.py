@@ -235,6 +235,10 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in allowed:
         return None
+    if hint == tuple[str, ...]:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ConfigError(f"{where}: expected a list of names such as [a, b], got {value!r}")
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     for kind in allowed:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from odqa.config import merge, read_yaml, set_values
 from odqa.errors import UsageError
 from odqa.types import Example
+
+if TYPE_CHECKING:
+    from odqa.training.record import DataFile
 
 T = TypeVar("T")
 
@@ -28,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", required=True, action="append", type=Path, metavar="FILE",
         help="KorQuAD 1.0 or KLUE-MRC JSON; may be given several times",
     )  # fmt: skip
-    _add_run_options(reader)
+    reader.add_argument(
+        "--dev", action="append", type=Path, default=[], metavar="FILE",
+        help="questions to evaluate on while training; the best model is kept",
+    )  # fmt: skip
+    _add_run_options(reader, "runs/reader")
     reader.set_defaults(handler=_train_reader)
     encoder = kinds.add_parser(
         "encoder",
@@ -47,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     encoder.add_argument(
         "--initial", help="sentence encoder whose vectors of the terms are the start"
     )
-    _add_run_options(encoder)
+    _add_run_options(encoder, "runs/encoder")
     encoder.set_defaults(handler=_train_encoder)
     exporting = kinds.add_parser(
         "export",
@@ -63,8 +71,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exporting.set_defaults(handler=_export)
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, type=Path, help="the run's folder")
+def _add_run_options(parser: argparse.ArgumentParser, output: str) -> None:
+    parser.add_argument(
+        "--output", default=Path(output), type=Path, help=f"the run's folder (default: {output})"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="begin anew where the folder holds a run"
+    )
+    parser.add_argument(
+        "--resume", metavar="CHECKPOINT", help="go on from this one, not from the newest"
+    )
     parser.add_argument("--max-minutes", type=float, help="stop in time; the rate decays with it")
     parser.add_argument("--config", type=Path, help="YAML file of settings")
     parser.add_argument(
@@ -76,7 +92,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train what the command line says; progress goes to the log."""
-    logging.getLogger("odqa").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
+    main = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    level = logging.DEBUG if arguments.debug else logging.INFO if main else logging.ERROR
+    logging.getLogger("odqa").setLevel(level)
     arguments.handler(arguments)
 
 
@@ -86,22 +104,33 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
     if arguments.config is not None:
         config = merge(config, read_yaml(arguments.config), where=str(arguments.config))
     config = set_values(config, arguments.overrides)
-    if arguments.max_minutes is not None:
-        options["loop"] = {"max_minutes": arguments.max_minutes}
-    return merge(config, options, where="the command line")
+    chosen = ("max_minutes", "overwrite", "resume")
+    loop = {name: value for name in chosen if (value := getattr(arguments, name))}
+    return merge(config, {**options, "loop": loop}, where="the command line")
 
 
 def _train_reader(arguments: argparse.Namespace) -> None:
     from odqa.training.reader import ReaderTrainingConfig, train_reader
 
     config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)
-    train_reader(_examples(arguments.train), config, arguments.output)
+    examples, files = _examples(arguments.train, "train")
+    dev, dev_files = _examples(arguments.dev, "dev")
+    train_reader(examples, config, arguments.output, dev=dev, files=[*files, *dev_files])
 
 
-def _examples(paths: Sequence[Path]) -> list[Example]:
-    from odqa.corpus.datasets import read_examples
+def _examples(paths: Sequence[Path], split: str) -> tuple[list[Example], list[DataFile]]:
+    from odqa.corpus.datasets import SAMPLE, file_of, read_examples
+    from odqa.training.record import data_file
 
-    return [example for path in paths for example in read_examples(path, "train")]
+    examples: list[Example] = []
+    files: list[DataFile] = []
+    for path in paths:
+        found = read_examples(path, split)
+        examples += found
+        sample = str(path) == SAMPLE
+        file = path if sample else file_of(path, split, (".json", ".jsonl"))
+        files.append(data_file(split, file, len(found)))
+    return examples, files
 
 
 def _train_encoder(arguments: argparse.Namespace) -> None:
