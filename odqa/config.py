@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ import yaml
 from odqa.errors import ConfigError, InputError
 
 T = TypeVar("T")
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         raise ConfigError(f"{where}: expected a list of names such as [a, b], got {value!r}")
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if float in allowed and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)  # "5e-5", which YAML 1.1 takes for a text
     for kind in allowed:
         if isinstance(kind, type) and type(value) is kind:
             return value

@@ -180,6 +180,13 @@ def test_values_that_mean_nothing_are_refused(tmp_path: Path, setting: str) -> N
     assert not list(tmp_path.iterdir())
 
 
+def test_rates_are_written_as_people_write_them() -> None:
+    assert set_values(LOOP, ["learning_rate=5e-5"]).learning_rate == 5e-5
+    assert set_values(LOOP, ["learning_rate=1E-4"]).learning_rate == 1e-4
+    with pytest.raises(ConfigError, match="expected float, got 'e-5'"):
+        set_values(LOOP, ["learning_rate=e-5"])
+
+
 def test_lists_of_names_in_settings() -> None:
     assert set_values(LOOP, ["log_to=[tensorboard, wandb]"]).log_to == ("tensorboard", "wandb")
     assert merge(LOOP, {"log_to": []}, where="x").log_to == ()

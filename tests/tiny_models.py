@@ -86,8 +86,14 @@ def write_bert(
     return model
 
 
-def write_wordpiece_reader(folder: Path, texts: Iterable[str], *, roberta: bool) -> None:
-    """A reader with a WordPiece vocabulary: BERT, or RoBERTa's model as KLUE's has it."""
+def write_wordpiece_reader(
+    folder: Path, texts: Iterable[str], *, roberta: bool, reader: bool = True
+) -> None:
+    """A WordPiece vocabulary under BERT, or under RoBERTa's model as KLUE's has it.
+
+    With span heads if it is a ``reader``, else as it comes from pretraining: with a head that
+    predicts masked pieces.
+    """
     import torch
     import transformers
 
@@ -112,10 +118,11 @@ def write_wordpiece_reader(folder: Path, texts: Iterable[str], *, roberta: bool)
         config = transformers.RobertaConfig(
             **sizes, max_position_embeddings=130, type_vocab_size=1, bos_token_id=0, eos_token_id=2
         )
-        transformers.RobertaForQuestionAnswering(config).save_pretrained(folder)
+        kind = "RobertaForQuestionAnswering" if reader else "RobertaForMaskedLM"
     else:
         config = transformers.BertConfig(**sizes, max_position_embeddings=128, type_vocab_size=2)
-        transformers.BertForQuestionAnswering(config).save_pretrained(folder)
+        kind = "BertForQuestionAnswering" if reader else "BertForMaskedLM"
+    getattr(transformers, kind)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

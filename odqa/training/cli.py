@@ -98,6 +98,13 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.handler(arguments)
 
 
+def _hide_progress_bars() -> None:
+    """Those of transformers, which draw one for every file it reads or writes."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
     """The defaults, then the file, then --set, then the options of their own."""
     config = default
@@ -112,6 +119,7 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
 def _train_reader(arguments: argparse.Namespace) -> None:
     from odqa.training.reader import ReaderTrainingConfig, train_reader
 
+    _hide_progress_bars()
     config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)
     examples, files = _examples(arguments.train, "train")
     dev, dev_files = _examples(arguments.dev, "dev")
