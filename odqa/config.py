@@ -91,9 +91,9 @@ class RetrievalConfig:
 
 @dataclass(frozen=True, slots=True)
 class RerankConfig:
-    """The second stage: a transformer encoder reorders the first candidates."""
+    """The second stage: an encoder or a cross-encoder reorders the first candidates."""
 
-    encoder: str = "none"  # none | e5-small-ko | a Hugging Face id or folder
+    encoder: str = "none"  # none | e5-small-ko | a Hugging Face id or folder, of either kind
     depth: int = 30  # candidates it sees
     weight: float = 0.95  # its weight; the first stage's normalised score has the rest
 

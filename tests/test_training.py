@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import yaml
 from conformance import make_passage
-from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_reader
+from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_model
 
 from odqa.cli.main import main
 from odqa.config import ReaderConfig
@@ -207,7 +207,7 @@ def test_a_trained_reader_can_be_read(settings: ReaderTrainingConfig, tmp_path: 
 
 
 def test_a_wordpiece_model_is_trained_too(tmp_path: Path) -> None:
-    write_wordpiece_reader(tmp_path / "base", texts_of(EXAMPLES[:2]), roberta=True)
+    write_wordpiece_model(tmp_path / "base", texts_of(EXAMPLES[:2]), roberta=True)
     config = replace(
         SETTINGS, model=str(tmp_path / "base"), morphemes=False, loop=replace(LOOP, max_steps=1)
     )
@@ -464,8 +464,8 @@ def test_the_documented_commands_work(
     (RoBERTa without token types under BERT's tokenizer) and a BERT that has them."""
     train, evaluate, ask = documented("training.md", "## A reader on your own data")
     monkeypatch.chdir(tmp_path)
-    write_wordpiece_reader(
-        Path("klue/roberta-base"), texts_of(EXAMPLES), roberta=roberta, reader=False
+    write_wordpiece_model(
+        Path("klue/roberta-base"), texts_of(EXAMPLES), roberta=roberta, head="MaskedLM"
     )
     korquad(Path("my.json"), EXAMPLES[:9])
     korquad(Path("my-dev.json"), EXAMPLES[9:])

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from odqa.training.record import DataFile
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands ``reader``, ``encoder`` and ``export``."""
+    """Add the subcommands, one for each kind of training and what goes with it."""
     kinds = parser.add_subparsers(title="what to train", metavar="KIND", required=True)
     reader = kinds.add_parser(
         "reader",
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_run_options(encoder, "runs/encoder")
     encoder.set_defaults(handler=_train_encoder)
+    _add_reranker(kinds)
     exporting = kinds.add_parser(
         "export",
         help="write a trained BERT in the form that runs without torch",
@@ -69,6 +71,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     exporting.add_argument("--debug", action="store_true", help="show the traceback of an error")
     exporting.set_defaults(handler=_export)
+
+
+def _add_reranker(kinds: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    reranker = kinds.add_parser(
+        "reranker",
+        help="fine-tune a cross-encoder, a second stage",
+        description="Fine-tune a cross-encoder on questions with passages that do and do not "
+        "answer them.",
+    )
+    reranker.add_argument("--model", required=True, help="a Hugging Face id or folder")
+    for name, needed, purpose in (("--train", True, ""), ("--dev", False, ", to evaluate on")):
+        reranker.add_argument(
+            name, required=needed, action="append", type=Path, default=None if needed else [],
+            metavar="FILE", help="JSONL of question, positives and negatives" + purpose,
+        )  # fmt: skip
+    _add_run_options(reranker, "runs/reranker")
+    reranker.set_defaults(handler=_train_reranker)
+    negatives = kinds.add_parser(
+        "negatives",
+        help="find passages that do not answer, for train reranker",
+        description="Search an index for each question and write the best passages that do not "
+        "answer it.",
+    )
+    negatives.add_argument(
+        "--train", required=True, action="append", type=Path, metavar="FILE",
+        help="questions with passages (KorQuAD 1.0, KLUE-MRC, .jsonl); may be given several times",
+    )  # fmt: skip
+    negatives.add_argument("--output", required=True, type=Path, metavar="FILE.jsonl")
+    negatives.add_argument("--index", help="a name under --indexes-dir or an index folder")
+    negatives.add_argument("--indexes-dir", type=Path, default=Path("indexes"), metavar="DIR")
+    negatives.add_argument(
+        "--depth", type=int, default=50, help="candidates of each leg looked at (default: 50)"
+    )
+    negatives.add_argument(
+        "--per-question", type=int, default=8, help="negatives a question (default: 8)"
+    )
+    negatives.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    negatives.set_defaults(handler=_mine_negatives)
 
 
 def _add_run_options(parser: argparse.ArgumentParser, output: str) -> None:
@@ -174,3 +214,52 @@ def _export(arguments: argparse.Namespace) -> None:
     if not (arguments.folder / "model.safetensors").is_file():
         raise UsageError(f"{arguments.folder} holds no model.safetensors; give a trained model")
     export(arguments.folder, arguments.output, shared=arguments.shared)
+
+
+def _train_reranker(arguments: argparse.Namespace) -> None:
+    from odqa.training.record import data_file
+    from odqa.training.reranker import (
+        RankingExample,
+        RerankerTrainingConfig,
+        read_ranking_examples,
+        train_reranker,
+    )
+
+    _hide_progress_bars()
+    config = _settings(RerankerTrainingConfig(), arguments, model=arguments.model)
+    examples: dict[str, list[RankingExample]] = {"train": [], "dev": []}
+    files = []
+    for role, paths in (("train", arguments.train), ("dev", arguments.dev)):
+        for path in paths:
+            found = read_ranking_examples(path)
+            examples[role] += found
+            files.append(data_file(role, path, len(found)))
+    train_reranker(examples["train"], config, arguments.output, dev=examples["dev"], files=files)
+
+
+def _mine_negatives(arguments: argparse.Namespace) -> None:
+    from odqa.build import open_retriever
+    from odqa.config import Config
+    from odqa.store import find_index, read_manifest
+    from odqa.training.negatives import mine_negatives, wanted_of
+    from odqa.training.reranker import write_ranking_examples
+
+    if arguments.depth < 1 or arguments.per_question < 1:
+        raise UsageError("--depth and --per-question must be 1 or more")
+    examples, _ = _examples(arguments.train, "train")
+    wanted = wanted_of(examples)
+    if not wanted:
+        raise UsageError("no question has both an answer and a passage")
+    index = find_index(arguments.index, arguments.indexes_dir)
+    legs = [open_retriever(index, Config(), leg) for leg in read_manifest(index).legs]
+    found = mine_negatives(
+        wanted,
+        legs,
+        per_question=arguments.per_question,
+        depth=arguments.depth,
+        progress=lambda done, of: logger.info("%d of %d questions", done, of),
+    )
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_ranking_examples(found, arguments.output)
+    n = sum(len(example.negatives) for example in found)
+    logger.info("%d negatives for %d questions in %s", n, len(found), arguments.output)

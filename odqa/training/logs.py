@@ -121,7 +121,7 @@ class Logs:
     def evaluation(self, record: Mapping[str, Any]) -> None:
         """Figures on held-out data."""
         figures: Mapping[str, float] = record["dev"]
-        shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         logger.info("step %d: %s%s", record["step"], shown, " (best)" if record["best"] else "")
         self._add(record, {f"dev/{name}": value for name, value in figures.items()})
 

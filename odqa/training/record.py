@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import odqa
+from odqa.evaluation.scoring import format_value
 from odqa.types import Example
 
 RECORD = "run.json"
@@ -41,14 +42,20 @@ def data_file(role: str, path: Path, n: int) -> DataFile:
     return DataFile(role, path.name, n, digest.hexdigest())
 
 
-def examples_digest(examples: Sequence[Example]) -> str:
-    """A digest of questions, answers and passages: 16 hexadecimal digits."""
+def digest_of(items: Iterable[Any]) -> str:
+    """A digest of what was learnt from, item by item (texts and lists): 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
-    for example in examples:
-        passage = example.passage.text if example.passage is not None else None
-        parts = [example.question, *example.answers, *map(str, example.answer_starts), passage]
-        digest.update(json.dumps(parts).encode())
+    for item in items:
+        digest.update(json.dumps(item).encode())
     return digest.hexdigest()
+
+
+def examples_digest(examples: Sequence[Example]) -> str:
+    """As ``digest_of``: of questions, answers and passages."""
+    return digest_of(
+        [e.question, e.answers, e.answer_starts, e.passage.text if e.passage is not None else None]
+        for e in examples
+    )
 
 
 def run_record(
@@ -203,7 +210,8 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
         "| figure | value |",
         "|---|---|",
     ]
-    return [*lines, *(f"| {name} | {value:.2f} |" for name, value in record["dev"].items())]
+    rows = (f"| {name} | {format_value(name, value)} |" for name, value in record["dev"].items())
+    return [*lines, *rows]
 
 
 def _data(record: Mapping[str, Any]) -> list[str]:
