@@ -122,6 +122,10 @@ def _add_run_options(parser: argparse.ArgumentParser, output: str) -> None:
         "--resume", metavar="CHECKPOINT", help="go on from this one, not from the newest"
     )
     parser.add_argument("--max-minutes", type=float, help="stop in time; the rate decays with it")
+    _add_settings(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="YAML file of settings")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
@@ -152,8 +156,10 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
         config = merge(config, read_yaml(arguments.config), where=str(arguments.config))
     config = set_values(config, arguments.overrides)
     chosen = ("max_minutes", "overwrite", "resume")
-    loop = {name: value for name in chosen if (value := getattr(arguments, name))}
-    return merge(config, {**options, "loop": loop}, where="the command line")
+    loop = {name: value for name in chosen if (value := getattr(arguments, name, None))}
+    if loop:
+        options["loop"] = loop
+    return merge(config, options, where="the command line")
 
 
 def _train_reader(arguments: argparse.Namespace) -> None:
