@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     _add_run_options(reader, "runs/reader")
     reader.set_defaults(handler=_train_reader)
+    _add_reranker(kinds)
     encoder = kinds.add_parser(
         "encoder",
         help="train a static encoder",
@@ -58,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_run_options(encoder, "runs/encoder")
     encoder.set_defaults(handler=_train_encoder)
-    _add_reranker(kinds)
     exporting = kinds.add_parser(
         "export",
         help="write a trained BERT in the form that runs without torch",
