@@ -20,6 +20,7 @@ from odqa.build import create_reranker
 from odqa.cli.main import main
 from odqa.config import DenseConfig, RerankConfig
 from odqa.errors import ConfigError, InputError, OdqaError, UsageError
+from odqa.evaluation.judgements import RetrievalSet
 from odqa.types import Candidate
 
 torch = pytest.importorskip("torch")
@@ -39,6 +40,7 @@ from odqa.training.negatives import (  # noqa: E402
     is_false_negative,
     mine_negatives,
     wanted_of,
+    wanted_of_judged,
 )
 from odqa.training.reranker import (  # noqa: E402
     RankingExample,
@@ -338,6 +340,20 @@ def test_questions_of_a_reading_set() -> None:
     assert len(found) == len(EXAMPLES)
     assert found[0].positives == (TEXTS[0],)
     assert found[0].relevant == {EXAMPLES[0].passage.passage_id}  # type: ignore[union-attr]
+
+
+def test_judged_questions_take_their_positives_from_the_ranking(tmp_path: Path) -> None:
+    ranked = Ranked("첫째 문단", "둘째 문단", "셋째 문단", "넷째 문단")
+    ids = ("5#1", "7#0", "5#0", "6#2")
+    ranked.found = [
+        replace(c, passage=replace(c.passage, passage_id=i))
+        for c, i in zip(ranked.found, ids, strict=True)
+    ]
+    judged = RetrievalSet({"q": "질문?"}, {"q": {"5": 1, "6#2": 2, "7": 0, "8": 1}})
+    (found,) = mine_negatives(wanted_of_judged(judged), [ranked])
+    # the best passage of article 5, and passage 6#2; the other of article 5 is neither
+    assert found.positives == ("제목\n첫째 문단", "제목\n넷째 문단")
+    assert found.negatives == ("제목\n둘째 문단",)
 
 
 @pytest.mark.slow

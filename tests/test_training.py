@@ -298,9 +298,12 @@ def test_the_model_card_says_what_the_record_says(tmp_path: Path) -> None:
     (result,) = front["model-index"][0]["results"]
     assert result["metrics"][0] == {"type": "f1", "value": 91.2346}
     for said in ("| f1 | 91.23 |", "| my.json | train | 60407 | `ab12` |", "bundled with odqa",
-                 "3 steps in 12.3 minutes on a CPU, 2 threads, in bf16, 2 processes",
-                 "after step 2 (the best of 2 evaluations", "| batch_size | 4 |"):  # fmt: skip
+                 "3 steps in 12.3 minutes on a CPU (threads: 2), in bf16, 2 processes",
+                 "step 2. It is the best of 2 evaluations", "| batch_size | 4 |"):  # fmt: skip
         assert said in card, said
+    hub = pytest.importorskip("huggingface_hub")
+    (evaluated, _) = hub.ModelCard(card).data.eval_results
+    assert (evaluated.metric_type, evaluated.metric_value) == ("f1", 91.2346)
     local = model_card(record | {"config": record["config"] | {"model": str(tmp_path / "base")}})
     assert str(tmp_path) not in local
     assert "base_model" not in yaml.safe_load(local.split("---")[1])

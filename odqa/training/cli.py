@@ -14,6 +14,7 @@ from odqa.errors import UsageError
 from odqa.types import Example
 
 if TYPE_CHECKING:
+    from odqa.training.negatives import Wanted
     from odqa.training.record import DataFile
 
 T = TypeVar("T")
@@ -96,7 +97,8 @@ def _add_reranker(kinds: argparse._SubParsersAction) -> None:  # type: ignore[ty
     )
     negatives.add_argument(
         "--train", required=True, action="append", type=Path, metavar="FILE",
-        help="questions with passages (KorQuAD 1.0, KLUE-MRC, .jsonl); may be given several times",
+        help="questions with passages (KorQuAD 1.0, KLUE-MRC, .jsonl), or NAME.topics.tsv with "
+        "NAME.qrels.tsv beside it; may be given several times",
     )  # fmt: skip
     negatives.add_argument("--output", required=True, type=Path, metavar="FILE.jsonl")
     negatives.add_argument("--index", help="a name under --indexes-dir or an index folder")
@@ -243,17 +245,27 @@ def _train_reranker(arguments: argparse.Namespace) -> None:
     train_reranker(examples["train"], config, arguments.output, dev=examples["dev"], files=files)
 
 
+def _wanted(path: Path) -> list[Wanted]:
+    from odqa.corpus.datasets import read_examples
+    from odqa.evaluation.judgements import TOPICS, read_retrieval_set
+    from odqa.training.negatives import wanted_of, wanted_of_judged
+
+    if path.name.endswith(TOPICS):
+        judged = read_retrieval_set(path, path.name.removesuffix(TOPICS))
+        return wanted_of_judged(judged.at_level("article"))  # passages may be cut otherwise here
+    return wanted_of(read_examples(path, "train"))
+
+
 def _mine_negatives(arguments: argparse.Namespace) -> None:
     from odqa.build import open_retriever
     from odqa.config import Config
     from odqa.store import find_index, read_manifest
-    from odqa.training.negatives import mine_negatives, wanted_of
+    from odqa.training.negatives import mine_negatives
     from odqa.training.reranker import write_ranking_examples
 
     if arguments.depth < 1 or arguments.per_question < 1:
         raise UsageError("--depth and --per-question must be 1 or more")
-    examples, _ = _examples(arguments.train, "train")
-    wanted = wanted_of(examples)
+    wanted = [one for path in arguments.train for one in _wanted(path)]
     if not wanted:
         raise UsageError("no question has both an answer and a passage")
     index = find_index(arguments.index, arguments.indexes_dir)

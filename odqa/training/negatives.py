@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from odqa.evaluation.judgements import RetrievalSet
 from odqa.metrics import article_of, holds_answer
 from odqa.protocols import Retriever
 from odqa.retrieval.cross_encoder import passage_text
 from odqa.text.answers import normalize_answer
 from odqa.text.shingles import shingle_hashes, squeezed
 from odqa.training.reranker import RankingExample
-from odqa.types import Candidate, Example
+from odqa.types import Candidate, Example, Passage
 
 SAME = 0.8  # of the shorter text's shingles, from which a passage counts as the positive's copy
 
@@ -23,7 +24,8 @@ _BATCH = 64  # questions searched for at once
 class Wanted:
     """A question whose negatives are looked for.
 
-    ``relevant`` are ids of passages or articles that were judged to answer it.
+    ``relevant`` are ids of passages or articles that were judged to answer it. Where there are no
+    ``positives``, the best-ranked passage of each of these is taken for one.
     """
 
     question: str
@@ -43,6 +45,19 @@ def wanted_of(examples: Iterable[Example]) -> list[Wanted]:
         )
         for example in examples
         if example.passage is not None and example.answers
+    ]
+
+
+def wanted_of_judged(judged: RetrievalSet) -> list[Wanted]:
+    """The questions of a retrieval set, with what was judged relevant to them."""
+    return [
+        Wanted(
+            question,
+            (),
+            tuple(judged.answers.get(question_id, ())),
+            frozenset(item for item, grade in judged.qrels[question_id].items() if grade > 0),
+        )
+        for question_id, question in judged.topics.items()
     ]
 
 
@@ -72,28 +87,40 @@ def mine_negatives(
         questions = [one.question for one in batch]
         rankings = [retriever.retrieve(questions, k=depth) for retriever in retrievers]
         for one, *of_question in zip(batch, *rankings, strict=True):
-            negatives = _negatives(one, of_question, per_question)
-            found.append(RankingExample(one.question, one.positives, negatives))
+            turns = [c for row in zip_longest(*of_question) for c in row if c is not None]
+            known = replace(one, positives=one.positives or _judged_positives(one, turns))
+            negatives = _negatives(known, turns, per_question)
+            found.append(RankingExample(one.question, known.positives, negatives))
         if progress is not None:
             progress(begin + len(batch), len(wanted))
     return found
 
 
-def _negatives(wanted: Wanted, rankings: Sequence[Sequence[Candidate]], n: int) -> tuple[str, ...]:
+def _judged_positives(wanted: Wanted, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    best: dict[str, str] = {}
+    for candidate in candidates:
+        for item in _ids(candidate.passage) & wanted.relevant:
+            best.setdefault(item, passage_text(candidate.passage))
+    return tuple(dict.fromkeys(best.values()))
+
+
+def _negatives(wanted: Wanted, candidates: Sequence[Candidate], n: int) -> tuple[str, ...]:
     positives = [_shingles(text) for text in wanted.positives]
-    taken: dict[str, str] = {}
+    taken: dict[str, None] = {}
     seen: set[str] = set()
-    for row in zip_longest(*rankings):
-        for candidate in row:
-            if candidate is None or candidate.passage.passage_id in seen:
-                continue
+    for candidate in candidates:
+        if len(taken) == n:
+            break
+        if candidate.passage.passage_id not in seen:
             seen.add(candidate.passage.passage_id)
-            text = passage_text(candidate.passage)
-            if text not in taken and not is_false_negative(candidate, wanted, positives):
-                taken[text] = text
-                if len(taken) == n:
-                    return tuple(taken)
+            if not is_false_negative(candidate, wanted, positives):
+                taken[passage_text(candidate.passage)] = None
     return tuple(taken)
+
+
+def _ids(passage: Passage) -> set[str]:
+    """By which a judgement may name a passage."""
+    return {passage.passage_id, article_of(passage.passage_id)}
 
 
 def is_false_negative(
@@ -111,7 +138,7 @@ def is_false_negative(
         positives: the positives' shingles, where they are known already.
     """
     passage = candidate.passage
-    if wanted.relevant & {passage.passage_id, article_of(passage.passage_id)}:
+    if wanted.relevant & _ids(passage):
         return True
     text = passage_text(passage)
     if answers_stand_in(text, wanted.answers):

@@ -203,9 +203,9 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
     if "dev" not in record:
         return ["The run had no data to evaluate on."]
     lines = [
-        f"On {record['n_dev']} questions that were not trained on, after step "
-        f"{record['best_step']} (the best of {len(record['evaluations'])} evaluations; chosen on "
-        "the same questions, so a little hopeful):",
+        f"On the {record['n_dev']} questions given as dev data, after step {record['best_step']}. "
+        f"It is the best of {len(record['evaluations'])} evaluations, chosen by the first figure "
+        "on these same questions, which makes the figures a little hopeful.",
         "",
         "| figure | value |",
         "|---|---|",
@@ -226,7 +226,7 @@ def _data(record: Mapping[str, Any]) -> list[str]:
 
 def _training(record: Mapping[str, Any]) -> list[str]:
     loop, hardware = record["config"]["loop"], record["hardware"]
-    place = hardware.get("gpu") or f"{hardware['cpu']}, {hardware['threads']} threads"
+    place = hardware.get("gpu") or f"{hardware['cpu']} (threads: {hardware['threads']})"
     return [
         f"{record['steps']} steps in {record['minutes']:.1f} minutes on {place}, in "
         f"{record['precision']}, {record['processes']} "
