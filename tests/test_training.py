@@ -214,6 +214,35 @@ def test_a_wordpiece_model_is_trained_too(tmp_path: Path) -> None:
     assert train_reader(EXAMPLES[:2], config, tmp_path / "out")["steps"] == 1
 
 
+@pytest.mark.parametrize("kind", ["Electra", "XLMRoberta", "DebertaV2", "DistilBert"])
+def test_any_encoder_is_trained(kind: str, tmp_path: Path) -> None:
+    """Kinds whose weights, tied or named in their own ways, must survive a checkpoint; the encoder
+    is stored in half precision."""
+    import transformers
+
+    write_wordpiece_model(tmp_path, texts_of(EXAMPLES), roberta=False)
+    n_pieces = len(transformers.AutoTokenizer.from_pretrained(tmp_path))
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    if kind == "DistilBert":
+        names = ("dim", "n_layers", "n_heads", "hidden_dim")
+    config = getattr(transformers, f"{kind}Config")(
+        **dict(zip(names, (32, 2, 2, 48), strict=True)),
+        vocab_size=n_pieces, pad_token_id=1, max_position_embeddings=160,
+    )  # fmt: skip
+    encoder = transformers.AutoModelForMaskedLM.from_config(config).to(torch.bfloat16)
+    encoder.save_pretrained(tmp_path)
+    settings = replace(
+        SETTINGS, model=str(tmp_path), morphemes=False, frozen_layers=-1, hidden_dropout=None,
+        loop=replace(LOOP, max_steps=4, eval_every=2),
+    )  # fmt: skip
+    train_reader(EXAMPLES, settings, tmp_path / "out", dev=EXAMPLES[:2])
+    more = replace(settings, loop=replace(LOOP, max_steps=6, eval_every=2))
+    assert train_reader(EXAMPLES, more, tmp_path / "out", dev=EXAMPLES[:2])["steps"] == 6
+    assert weights_of(tmp_path / "out")["qa_outputs.weight"].dtype == np.float32
+    read = replace(reading_config(settings), model=str(tmp_path / "out"), device="cpu")
+    assert evaluate_reading(ExtractiveReader.load(read), EXAMPLES[:2]).metrics["n"] == 2
+
+
 class KilledError(Exception):
     """The process is gone."""
 
