@@ -21,7 +21,7 @@ import yaml
 from odqa.errors import ConfigError, InputError
 
 T = TypeVar("T")
-_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ def _nearest(key: str, names: Iterable[str], prefix: str) -> str:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it has the type ``hint`` (an int will do for a float).
+    """``value`` if it has the type ``hint`` (an int will do for a float, and so will "1e-4").
 
     Raises:
         ConfigError: it has not.
@@ -243,8 +243,9 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         raise ConfigError(f"{where}: expected a list of names such as [a, b], got {value!r}")
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if float in allowed and isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)  # "5e-5", which YAML 1.1 takes for a text
+    # YAML 1.1 takes a number with an exponent for one only if it has a point and a sign
+    if float in allowed and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+        return float(value)
     for kind in allowed:
         if isinstance(kind, type) and type(value) is kind:
             return value
