@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ import yaml
 from odqa.errors import ConfigError, InputError
 
 T = TypeVar("T")
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ def _nearest(key: str, names: Iterable[str], prefix: str) -> str:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it has the type ``hint`` (an int will do for a float).
+    """``value`` if it has the type ``hint`` (an int will do for a float, and so will "1e-4").
 
     Raises:
         ConfigError: it has not.
@@ -236,6 +238,9 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if value is None and type(None) in allowed:
         return None
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # YAML 1.1 takes a number with an exponent for one only if it has a point and a sign
+    if float in allowed and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
         return float(value)
     for kind in allowed:
         if isinstance(kind, type) and type(value) is kind:

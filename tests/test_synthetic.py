@@ -84,7 +84,7 @@ def test_clauses_after_the_answers_are_left_out() -> None:
 
 
 def test_made_questions_can_be_answered() -> None:
-    config = QuestionConfig(questions=60, passage_chars=(150, 400))
+    config = QuestionConfig(questions=60, shortest_passage=150, longest_passage=400)
     articles = list(make_questions(read_documents("sample"), config))
     n = 0
     for article in articles:
@@ -102,7 +102,7 @@ def test_made_questions_can_be_answered() -> None:
 
 
 def test_articles_left_out_give_none() -> None:
-    config = QuestionConfig(questions=30, passage_chars=(150, 400))
+    config = QuestionConfig(questions=30, shortest_passage=150, longest_passage=400)
     first = next(make_questions(read_documents("sample"), config))["title"]
     spelt = f" {first.replace(' ', '_')}"
     assert bare_title(spelt) == bare_title(first)

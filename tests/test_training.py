@@ -14,9 +14,9 @@ from conformance import make_passage
 from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_reader
 
 from odqa.cli.main import main
-from odqa.config import ReaderConfig
+from odqa.config import ReaderConfig, set_values
 from odqa.corpus import read_documents
-from odqa.errors import OdqaError
+from odqa.errors import ConfigError, OdqaError
 from odqa.models.static import StaticEncoder
 from odqa.reading.checkpoint import load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader
@@ -383,6 +383,15 @@ def test_judged_pairs_take_the_passage_that_shares_rare_terms(tmp_path: Path) ->
 
 
 # The command ----------------------------------------------------------------------------------
+
+
+def test_a_rate_may_be_written_as_everyone_does() -> None:
+    config = set_values(LoopConfig(), ["learning_rate=5e-5"])
+    assert config.learning_rate == 5e-5
+    with pytest.raises(ConfigError, match="expected float, got '5e'"):
+        set_values(LoopConfig(), ["learning_rate=5e"])
+    with pytest.raises(ConfigError, match="expected int"):
+        set_values(LoopConfig(), ["max_steps=1e3"])
 
 
 def set_loop(**values: object) -> list[str]:

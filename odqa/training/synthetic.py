@@ -41,7 +41,8 @@ class QuestionConfig:
     articles_skipped: float = 0.0  # share of the articles that is passed over
     per_passage: int = 2  # at most
     per_article: int = 6  # at most
-    passage_chars: tuple[int, int] = (200, 500)  # a passage's length is drawn from this range
+    shortest_passage: int = 200  # characters; a passage's length is drawn for each article
+    longest_passage: int = 500
     cleft: float = 0.6  # share of questions of the form "... 한 사람은?"
     drop_phrase: float = 0.08  # chance for a phrase without the answer to be left out
     drop_clause: float = 0.5  # chance for all clauses before the answer's to be left out
@@ -170,7 +171,7 @@ def _passages(
     document: Document, config: QuestionConfig, random: np.random.Generator
 ) -> list[Passage]:
     """The document's passages in a random order, all of one drawn length."""
-    length = int(random.integers(config.passage_chars[0], config.passage_chars[1] + 1))
+    length = int(random.integers(config.shortest_passage, config.longest_passage + 1))
     passages = split_passages(document, CorpusConfig(passage_chars=length))
     # a stub's only sentence says nothing that a reader would have to look for
     passages = [p for p in passages if len(p.text) >= 100]
