@@ -231,6 +231,21 @@ def test_labels_by_hand(settings: ReaderTrainingConfig) -> None:
     assert len(kept) == 1
 
 
+def test_pieces_are_hidden_but_never_the_layout(settings: ReaderTrainingConfig) -> None:
+    config = replace(settings, token_dropout=0.5)
+    task = ReaderTask(EXAMPLES[:4], config, load_model(config))
+    layout = task.tokenizer.layout
+    ids = task.tokenizer.tensors(task.windows, torch.device("cpu"))["input_ids"]
+    torch.manual_seed(1)
+    masked = task._with_masks(ids)
+    changed = masked != ids
+    fixed = torch.isin(ids, torch.tensor([*layout.before, *layout.between, layout.pad]))
+    assert not (changed & fixed).any()
+    assert (masked[changed] == task.tokenizer.mask).all()
+    assert 0.4 < changed.sum() / (~fixed).sum() < 0.6
+    assert torch.isfinite(task.loss([0, 1]))
+
+
 def test_negatives_hold_no_answer(settings: ReaderTrainingConfig) -> None:
     tokenizer = load_reader_tokenizer(settings.model, morphemes=True, titles=True)
     config = replace(settings, negatives=1.0, empty_windows=0.0)

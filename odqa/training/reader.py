@@ -39,6 +39,7 @@ class ReaderTrainingConfig:
     empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
     hidden_dropout: float = 0.0  # dropout on a CPU takes half the time of a step
     attention_dropout: float = 0.0
+    token_dropout: float = 0.0  # share of the pieces that are hidden behind the mask token
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
@@ -76,6 +77,8 @@ class ReaderTask:
         windows = [self.windows[i] for i in batch]
         device = next(self.model.parameters()).device
         inputs = self.tokenizer.tensors(windows, device)
+        if self.config.token_dropout:
+            inputs["input_ids"] = self._with_masks(inputs["input_ids"])
         output = self.model(**inputs)
         starts = torch.tensor([window.start for window in windows], device=device)
         ends = torch.tensor([window.end for window in windows], device=device)
@@ -83,6 +86,18 @@ class ReaderTask:
         start_logits = output.start_logits.float().masked_fill(mask, -1e4)
         end_logits = output.end_logits.float().masked_fill(mask, -1e4)
         return (F.cross_entropy(start_logits, starts) + F.cross_entropy(end_logits, ends)) / 2
+
+    def _with_masks(self, ids: torch.Tensor) -> torch.Tensor:
+        """``ids`` with a random share masked, never the tokens of the layout.
+
+        What was seen often before is then seen anew (word dropout: Iyyer et al. 2015).
+        """
+        layout = self.tokenizer.layout
+        fixed = torch.tensor(
+            [*layout.before, *layout.between, *layout.after, layout.pad], device=ids.device
+        )
+        hidden = torch.rand(ids.shape, device=ids.device) < self.config.token_dropout
+        return ids.masked_fill(hidden & ~torch.isin(ids, fixed), self.tokenizer.mask)
 
 
 def labelled_windows(
