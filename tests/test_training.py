@@ -23,7 +23,7 @@ from conformance import make_passage
 from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_model
 
 from odqa.cli.main import main
-from odqa.config import ReaderConfig
+from odqa.config import ReaderConfig, set_values
 from odqa.corpus import read_documents
 from odqa.errors import ConfigError, OdqaError, UsageError
 from odqa.evaluation.run import evaluate_reading
@@ -168,6 +168,21 @@ def test_labels_by_hand(settings: ReaderTrainingConfig) -> None:
         [question("가 " * 60 + "나", "나")], tokenizer, replace(config, empty_windows=0.0)
     )
     assert len(kept) == 1
+
+
+def test_pieces_are_hidden_but_never_the_layout(settings: ReaderTrainingConfig) -> None:
+    config = replace(settings, token_dropout=0.5)
+    task = ReaderTask(EXAMPLES[:4], config, load_model(config))
+    layout = task.tokenizer.layout
+    ids = task.tokenizer.tensors(task.windows, torch.device("cpu"))["input_ids"]
+    torch.manual_seed(1)
+    masked = task._with_masks(ids)
+    changed = masked != ids
+    fixed = torch.isin(ids, torch.tensor([*layout.before, *layout.between, layout.pad]))
+    assert not (changed & fixed).any()
+    assert (masked[changed] == task.tokenizer.mask).all()
+    assert 0.4 < changed.sum() / (~fixed).sum() < 0.6
+    assert torch.isfinite(task.loss([0, 1]))
 
 
 def test_negatives_hold_no_answer(settings: ReaderTrainingConfig) -> None:
@@ -415,6 +430,15 @@ def test_judged_pairs_take_the_passage_that_shares_rare_terms(tmp_path: Path) ->
 
 
 # The command ----------------------------------------------------------------------------------
+
+
+def test_a_rate_may_be_written_as_everyone_does() -> None:
+    config = set_values(LoopConfig(), ["learning_rate=5e-5"])
+    assert config.learning_rate == 5e-5
+    with pytest.raises(ConfigError, match="expected float, got '5e'"):
+        set_values(LoopConfig(), ["learning_rate=5e"])
+    with pytest.raises(ConfigError, match="expected int"):
+        set_values(LoopConfig(), ["max_steps=1e3"])
 
 
 def set_loop(**values: object) -> list[str]:

@@ -60,6 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_run_options(encoder, "runs/encoder")
     encoder.set_defaults(handler=_train_encoder)
+    asking = kinds.add_parser(
+        "questions",
+        help="make questions from text, to train a reader on",
+        description="Take phrases out of a corpus's sentences and ask for them.",
+    )
+    asking.add_argument("corpus", help="text: any source build-index reads")
+    asking.add_argument(
+        "--without", action="append", default=[], metavar="SET",
+        help="questions whose articles are left out, such as a test set; may be given several "
+        "times",
+    )  # fmt: skip
+    asking.add_argument("--output", required=True, type=Path, help="the KorQuAD file to write")
+    _add_settings(asking)
+    asking.set_defaults(handler=_make_questions)
     exporting = kinds.add_parser(
         "export",
         help="write a trained BERT in the form that runs without torch",
@@ -214,6 +228,22 @@ def _train_encoder(arguments: argparse.Namespace) -> None:
             pairs += reading_pairs(path, config.title_weight)
     teacher = create_encoder(DenseConfig(encoder=arguments.initial)) if arguments.initial else None
     train_static(arguments.corpus, pairs, config, arguments.output, teacher=teacher)
+
+
+def _make_questions(arguments: argparse.Namespace) -> None:
+    from odqa.corpus import read_documents
+    from odqa.corpus.datasets import read_examples
+    from odqa.training.synthetic import QuestionConfig, make_questions, write_questions
+
+    config = _settings(QuestionConfig(), arguments)
+    titles = {
+        example.passage.title
+        for name in arguments.without
+        for example in read_examples(name)
+        if example.passage is not None
+    }
+    articles = make_questions(read_documents(arguments.corpus), config, without=titles)
+    write_questions(articles, arguments.output)
 
 
 def _export(arguments: argparse.Namespace) -> None:

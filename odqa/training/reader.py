@@ -48,6 +48,7 @@ class ReaderTrainingConfig:
     empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
     hidden_dropout: float | None = None  # None: the model's own; on a CPU it takes half of a step
     attention_dropout: float | None = None  # likewise
+    token_dropout: float = 0.0  # share of the pieces that are hidden behind the mask token
     max_answer_chars: int = 60  # in evaluation: a longer span is no answer
     n_best: int = 5  # in evaluation: readings kept of each passage
     best_by: str = "f1"  # figure on --dev that the best checkpoint is chosen by
@@ -96,6 +97,8 @@ class ReaderTask:
         windows = [self.windows[i] for i in batch]
         device = next(self.model.parameters()).device
         inputs = self.tokenizer.tensors(windows, device)
+        if self.config.token_dropout:
+            inputs["input_ids"] = self._with_masks(inputs["input_ids"])
         output = self.model(**inputs)
         starts = torch.tensor([window.start for window in windows], device=device)
         ends = torch.tensor([window.end for window in windows], device=device)
@@ -103,6 +106,18 @@ class ReaderTask:
         start_logits = output.start_logits.float().masked_fill(mask, -1e4)
         end_logits = output.end_logits.float().masked_fill(mask, -1e4)
         return (F.cross_entropy(start_logits, starts) + F.cross_entropy(end_logits, ends)) / 2
+
+    def _with_masks(self, ids: torch.Tensor) -> torch.Tensor:
+        """``ids`` with a random share masked, never the tokens of the layout.
+
+        What was seen often before is then seen anew (word dropout: Iyyer et al. 2015).
+        """
+        layout = self.tokenizer.layout
+        fixed = torch.tensor(
+            [*layout.before, *layout.between, *layout.after, layout.pad], device=ids.device
+        )
+        hidden = torch.rand(ids.shape, device=ids.device) < self.config.token_dropout
+        return ids.masked_fill(hidden & ~torch.isin(ids, fixed), self.tokenizer.mask)
 
     def evaluate(self) -> dict[str, float]:
         """Figures of the reading task on the dev questions, ``config.best_by`` first."""
