@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ import yaml
 from odqa.errors import ConfigError, InputError
 
 T = TypeVar("T")
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,9 @@ class RetrievalConfig:
 
 @dataclass(frozen=True, slots=True)
 class RerankConfig:
-    """The second stage: a transformer encoder reorders the first candidates."""
+    """The second stage: an encoder or a cross-encoder reorders the first candidates."""
 
-    encoder: str = "none"  # none | e5-small-ko | a Hugging Face id or folder
+    encoder: str = "none"  # none | e5-small-ko | a Hugging Face id or folder, of either kind
     depth: int = 30  # candidates it sees
     weight: float = 0.95  # its weight; the first stage's normalised score has the rest
 
@@ -227,7 +229,7 @@ def _nearest(key: str, names: Iterable[str], prefix: str) -> str:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it has the type ``hint`` (an int will do for a float).
+    """``value`` if it has the type ``hint`` (an int will do for a float, and so will "1e-4").
 
     Raises:
         ConfigError: it has not.
@@ -235,7 +237,14 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in allowed:
         return None
+    if hint == tuple[str, ...]:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ConfigError(f"{where}: expected a list of names such as [a, b], got {value!r}")
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # YAML 1.1 takes a number with an exponent for one only if it has a point and a sign
+    if float in allowed and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
         return float(value)
     for kind in allowed:
         if isinstance(kind, type) and type(value) is kind:

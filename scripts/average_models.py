@@ -28,7 +28,7 @@ def main() -> None:
     first, second = (load_file(p / WEIGHTS) for p in (arguments.first, arguments.second))
     if {n: t.shape for n, t in first.items()} != {n: t.shape for n, t in second.items()}:
         parser.error(f"{arguments.first} and {arguments.second} are not of one shape")
-    ignored = shutil.ignore_patterns("checkpoint.pt", WEIGHTS)
+    ignored = shutil.ignore_patterns("checkpoint-*", "README.md", WEIGHTS)
     shutil.copytree(arguments.second, arguments.output, ignore=ignored, dirs_exist_ok=True)
     averaged = {
         name: (arguments.weight * tensor + (1 - arguments.weight) * first[name]).contiguous()

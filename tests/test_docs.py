@@ -54,13 +54,15 @@ def test_anchors_lead_somewhere(page: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*READMES, ROOT / "docs" / "training.md"], ids=lambda page: page.name
+)
 def test_commands_can_be_parsed(page: Path) -> None:
     commands = shell_commands(page)
     assert len(commands) > 10
     for words in commands:
-        if words[0] != "train" and "--help" not in words:
-            make_parser().parse_args(words)  # SystemExit where an option is unknown
+        if "--help" not in words:  # SystemExit where an option is unknown
+            make_parser(with_training=words[0] == "train").parse_args(words)
 
 
 @pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
@@ -122,11 +124,12 @@ def test_every_training_key_is_described() -> None:
     pytest.importorskip("torch")
     from odqa.training.loop import LoopConfig
     from odqa.training.reader import ReaderTrainingConfig
+    from odqa.training.reranker import RerankerTrainingConfig
     from odqa.training.static import StaticTrainingConfig
 
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     keys = {f"loop.{field.name}" for field in dataclasses.fields(LoopConfig)}
-    for config in (ReaderTrainingConfig, StaticTrainingConfig):
+    for config in (ReaderTrainingConfig, RerankerTrainingConfig, StaticTrainingConfig):
         keys |= {field.name for field in dataclasses.fields(config)} - {"loop", "model"}
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conformance import assert_reading, check_reader, make_passage
-from tiny_models import sample_examples, write_bert, write_wordpiece_reader
+from tiny_models import sample_examples, write_bert, write_wordpiece_model
 
 from odqa.config import ReaderConfig
 from odqa.corpus.datasets import read_examples
@@ -57,8 +57,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("readers")
-    write_wordpiece_reader(folder / "bert", TEXTS, roberta=False)
-    write_wordpiece_reader(folder / "roberta", TEXTS, roberta=True)
+    write_wordpiece_model(folder / "bert", TEXTS, roberta=False)
+    write_wordpiece_model(folder / "roberta", TEXTS, roberta=True)
     return {
         "exported": exported / "reader",
         "torch": exported / "model",

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +18,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conformance import make_passage
-from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_reader
+from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_model
 
 from odqa.cli.main import main
-from odqa.config import ReaderConfig
+from odqa.config import ReaderConfig, set_values
 from odqa.corpus import read_documents
-from odqa.errors import OdqaError
+from odqa.errors import ConfigError, OdqaError, UsageError
+from odqa.evaluation.run import evaluate_reading
 from odqa.models.static import StaticEncoder
 from odqa.reading.checkpoint import load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader
@@ -26,7 +36,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from odqa.models.devices import pick_device, pick_precision  # noqa: E402
-from odqa.training.loop import LoopConfig, length_batches, schedule, train  # noqa: E402
+from odqa.training.loop import LoopConfig  # noqa: E402
 from odqa.training.pairs import judged_pairs, reading_pairs  # noqa: E402
 from odqa.training.reader import (  # noqa: E402
     ReaderTask,
@@ -34,13 +44,22 @@ from odqa.training.reader import (  # noqa: E402
     freeze,
     labelled_windows,
     load_model,
+    reading_config,
     train_reader,
 )
+from odqa.training.record import model_card  # noqa: E402
 from odqa.training.static import StaticTrainingConfig, train_static  # noqa: E402
 
 EXAMPLES = sample_examples(12)
 LOOP = LoopConfig(
-    max_steps=6, batch_size=4, save_every=3, log_every=2, device="cpu", precision="fp32", threads=1
+    learning_rate=2e-4,
+    max_steps=6,
+    batch_size=4,
+    save_every=3,
+    log_every=2,
+    device="cpu",
+    precision="fp32",
+    threads=1,
 )
 # dropout draws from torch's generator, whose state a checkpoint must hold
 SETTINGS = ReaderTrainingConfig(
@@ -64,87 +83,7 @@ def settings(base: Path) -> ReaderTrainingConfig:
     return replace(SETTINGS, model=str(base))
 
 
-# The loop -------------------------------------------------------------------------------------
-
-
-def test_the_rate_rises_then_falls() -> None:
-    assert schedule(0.0, 0.1) == 0
-    assert schedule(0.05, 0.1) == 0.05 / 0.1
-    assert schedule(0.1, 0.1) == 1
-    assert schedule(0.55, 0.1) == pytest.approx((1 - 0.55) / (1 - 0.1))
-    assert schedule(1.0, 0.1) == 0
-    assert schedule(1.2, 0.1) == 0
-    assert schedule(0.0, 0.0) == 1
-
-
-def test_length_batches_hold_everything_once() -> None:
-    random = np.random.default_rng(1)
-    lengths = random.integers(1, 100, 500).tolist()
-    batches = length_batches(lengths, 8, seed=5)
-    assert sorted(i for batch in batches for i in batch) == list(range(500))
-    assert all(1 <= len(batch) <= 8 for batch in batches)
-    assert batches == length_batches(lengths, 8, seed=5)
-    assert batches != length_batches(lengths, 8, seed=6)
-    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
-    assert padded < 1.15 * sum(lengths)
-    assert length_batches([], 8, seed=5) == []
-
-
-class Line:
-    """Learns y = 2x from numbers; a batch is a list of x."""
-
-    def __init__(self) -> None:
-        self.model = torch.nn.Linear(1, 1)
-        with torch.no_grad():
-            self.model.weight.fill_(0.0)
-            self.model.bias.fill_(0.0)
-        self.seen: list[list[float]] = []
-
-    def batches(self, epoch: int) -> Sequence[list[float]]:
-        return [[float(epoch), i] for i in (1.0, 2.0, 3.0)]
-
-    def loss(self, batch: list[float]) -> Any:
-        self.seen.append(batch)
-        x = torch.tensor(batch)[:, None]
-        return ((self.model(x) - 2 * x) ** 2).mean()
-
-
-def test_epochs_give_their_steps(tmp_path: Path) -> None:
-    line = Line()
-    loop = replace(LOOP, max_steps=0, epochs=3, learning_rate=0.5, warmup=0.0)
-    record = train(line, loop, tmp_path)
-    assert record["steps"] == 9
-    assert line.seen == [[float(epoch), i] for epoch in range(3) for i in (1.0, 2.0, 3.0)]
-    log = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in log] == [2, 4, 6, 8]
-    assert log[-1]["loss"] < log[0]["loss"]
-
-
-def test_gradients_of_several_batches_make_one_step(tmp_path: Path) -> None:
-    line = Line()
-    loop = replace(LOOP, max_steps=2, gradient_accumulation=3)
-    assert train(line, loop, tmp_path)["steps"] == 2
-    assert len(line.seen) == 6
-
-
-def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    train(Line(), LOOP, tmp_path)
-    again = Line()
-    assert train(again, LOOP, tmp_path)["steps"] == LOOP.max_steps
-    assert again.seen == []
-    assert again.model.weight.item() != 0  # the trained one
-
-
-def test_no_time_means_no_step(tmp_path: Path) -> None:
-    loop = replace(LOOP, max_steps=10**9, max_minutes=1e-9)
-    assert train(Line(), loop, tmp_path)["steps"] <= 1
-
-
-def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
-    line = Line()
-    line.loss = lambda batch: line.model.weight.sum() * float("nan")  # type: ignore[method-assign]
-    with pytest.raises(OdqaError, match="learning rate"):
-        train(line, LOOP, tmp_path)
+# The machine -------------------------------------------------------------------------------------
 
 
 def test_devices_and_precisions() -> None:
@@ -231,6 +170,21 @@ def test_labels_by_hand(settings: ReaderTrainingConfig) -> None:
     assert len(kept) == 1
 
 
+def test_pieces_are_hidden_but_never_the_layout(settings: ReaderTrainingConfig) -> None:
+    config = replace(settings, token_dropout=0.5)
+    task = ReaderTask(EXAMPLES[:4], config, load_model(config))
+    layout = task.tokenizer.layout
+    ids = task.tokenizer.tensors(task.windows, torch.device("cpu"))["input_ids"]
+    torch.manual_seed(1)
+    masked = task._with_masks(ids)
+    changed = masked != ids
+    fixed = torch.isin(ids, torch.tensor([*layout.before, *layout.between, layout.pad]))
+    assert not (changed & fixed).any()
+    assert (masked[changed] == task.tokenizer.mask).all()
+    assert 0.4 < changed.sum() / (~fixed).sum() < 0.6
+    assert torch.isfinite(task.loss([0, 1]))
+
+
 def test_negatives_hold_no_answer(settings: ReaderTrainingConfig) -> None:
     tokenizer = load_reader_tokenizer(settings.model, morphemes=True, titles=True)
     config = replace(settings, negatives=1.0, empty_windows=0.0)
@@ -268,11 +222,40 @@ def test_a_trained_reader_can_be_read(settings: ReaderTrainingConfig, tmp_path: 
 
 
 def test_a_wordpiece_model_is_trained_too(tmp_path: Path) -> None:
-    write_wordpiece_reader(tmp_path / "base", texts_of(EXAMPLES[:2]), roberta=True)
+    write_wordpiece_model(tmp_path / "base", texts_of(EXAMPLES[:2]), roberta=True)
     config = replace(
         SETTINGS, model=str(tmp_path / "base"), morphemes=False, loop=replace(LOOP, max_steps=1)
     )
     assert train_reader(EXAMPLES[:2], config, tmp_path / "out")["steps"] == 1
+
+
+@pytest.mark.parametrize("kind", ["Electra", "XLMRoberta", "DebertaV2", "DistilBert"])
+def test_any_encoder_is_trained(kind: str, tmp_path: Path) -> None:
+    """Kinds whose weights, tied or named in their own ways, must survive a checkpoint; the encoder
+    is stored in half precision."""
+    import transformers
+
+    write_wordpiece_model(tmp_path, texts_of(EXAMPLES), roberta=False)
+    n_pieces = len(transformers.AutoTokenizer.from_pretrained(tmp_path))
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    if kind == "DistilBert":
+        names = ("dim", "n_layers", "n_heads", "hidden_dim")
+    config = getattr(transformers, f"{kind}Config")(
+        **dict(zip(names, (32, 2, 2, 48), strict=True)),
+        vocab_size=n_pieces, pad_token_id=1, max_position_embeddings=160,
+    )  # fmt: skip
+    encoder = transformers.AutoModelForMaskedLM.from_config(config).to(torch.bfloat16)
+    encoder.save_pretrained(tmp_path)
+    settings = replace(
+        SETTINGS, model=str(tmp_path), morphemes=False, frozen_layers=-1, hidden_dropout=None,
+        loop=replace(LOOP, max_steps=4, eval_every=2),
+    )  # fmt: skip
+    train_reader(EXAMPLES, settings, tmp_path / "out", dev=EXAMPLES[:2])
+    more = replace(settings, loop=replace(LOOP, max_steps=6, eval_every=2))
+    assert train_reader(EXAMPLES, more, tmp_path / "out", dev=EXAMPLES[:2])["steps"] == 6
+    assert weights_of(tmp_path / "out")["qa_outputs.weight"].dtype == np.float32
+    read = replace(reading_config(settings), model=str(tmp_path / "out"), device="cpu")
+    assert evaluate_reading(ExtractiveReader.load(read), EXAMPLES[:2]).metrics["n"] == 2
 
 
 class KilledError(Exception):
@@ -282,7 +265,7 @@ class KilledError(Exception):
 def test_a_run_cut_short_ends_as_one_that_was_not(
     settings: ReaderTrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_reader(EXAMPLES, settings, tmp_path / "whole")
+    whole = train_reader(EXAMPLES, settings, tmp_path / "whole", dev=EXAMPLES[:3])
     loss = ReaderTask.loss
     calls = 0
 
@@ -296,14 +279,78 @@ def test_a_run_cut_short_ends_as_one_that_was_not(
     with monkeypatch.context() as patch:
         patch.setattr(ReaderTask, "loss", dying)
         with pytest.raises(KilledError):
-            train_reader(EXAMPLES, settings, tmp_path / "cut")
+            train_reader(EXAMPLES, settings, tmp_path / "cut", dev=EXAMPLES[:3])
     assert not (tmp_path / "cut" / "model.safetensors").exists()
-    record = train_reader(EXAMPLES, settings, tmp_path / "cut")
-    assert record["steps"] == LOOP.max_steps
-    whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert whole.keys() == cut.keys()
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, cut[name], err_msg=name)
+    cut = train_reader(EXAMPLES, settings, tmp_path / "cut", dev=EXAMPLES[:3])
+    timed = ("minutes",)
+    assert {k: v for k, v in cut.items() if k not in timed} == {
+        k: v for k, v in whole.items() if k not in timed
+    }
+    first, second = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+def test_the_best_reader_is_written(settings: ReaderTrainingConfig, tmp_path: Path) -> None:
+    config = replace(settings, loop=replace(LOOP, learning_rate=5e-3, eval_every=2))
+    record = train_reader(EXAMPLES, config, tmp_path, dev=EXAMPLES[:4])
+    best = tmp_path / f"checkpoint-{record['best_step']}"
+    for name, values in weights_of(best).items():
+        np.testing.assert_array_equal(values, weights_of(tmp_path)[name], err_msg=name)
+    # read from the folder, by the command's own path, it has the figures of the record
+    read = replace(reading_config(config), model=str(best), device="cpu", precision="fp32")
+    found = evaluate_reading(ExtractiveReader.load(read), EXAMPLES[:4]).metrics
+    assert record["dev"] == {name: pytest.approx(found[name]) for name in record["dev"]}
+    assert next(iter(record["dev"])) == "f1"
+    assert record["dev"]["f1"] == max(f["f1"] for f in record["evaluations"].values())
+
+
+def test_what_cannot_be_trained_is_said(settings: ReaderTrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="best_by: unknown 'jamo_distance'; known: exact_match"):
+        train_reader(EXAMPLES, replace(settings, best_by="jamo_distance"), tmp_path)
+    with pytest.raises(ConfigError, match="reads at most 512 tokens"):
+        train_reader(EXAMPLES, replace(settings, max_length=600), tmp_path)
+    with pytest.raises(UsageError, match="no passages"):
+        train_reader(EXAMPLES, settings, tmp_path, dev=[Example("q", "무엇?", ("답",))])
+    with pytest.raises(OdqaError, match="--model 'no/such"):
+        train_reader(EXAMPLES, replace(settings, model="no/such/model"), tmp_path)
+    train_reader(EXAMPLES, settings, tmp_path)
+    with pytest.raises(UsageError, match=r"training data.*--overwrite"):
+        train_reader(EXAMPLES[:6], settings, tmp_path)
+
+
+def test_the_model_card_says_what_the_record_says(tmp_path: Path) -> None:
+    record = {
+        "kind": "reader",
+        "config": {"model": "klue/roberta-base", "loop": dataclasses.asdict(LOOP)},
+        "data": [
+            {"role": "train", "name": "my.json", "n": 60407, "sha256": "ab12"},
+            {"role": "dev", "name": "sample", "n": 7, "sha256": None},
+        ],
+        "n_questions": 60407, "n_windows": 70000, "n_dev": 7, "steps": 3, "minutes": 12.34,
+        "loss": 0.5, "device": "cpu", "precision": "bf16", "processes": 2, "best_step": 2,
+        "dev": {"f1": 91.23456, "exact_match": 85.0}, "evaluations": {"2": {}, "3": {}},
+        "hardware": {"cpu": "a CPU", "cores": 2, "threads": 2},
+        "versions": {"odqa": "1", "torch": "2"},
+    }  # fmt: skip
+    card = model_card(record)
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["base_model"] == "klue/roberta-base"
+    assert front["pipeline_tag"] == "question-answering"
+    assert front["language"] == ["ko"]
+    (result,) = front["model-index"][0]["results"]
+    assert result["metrics"][0] == {"type": "f1", "value": 91.2346}
+    for said in ("| f1 | 91.23 |", "| my.json | train | 60407 | `ab12` |", "bundled with odqa",
+                 "3 steps in 12.3 minutes on a CPU (threads: 2), in bf16, 2 processes",
+                 "step 2. It is the best of 2 evaluations", "| batch_size | 4 |"):  # fmt: skip
+        assert said in card, said
+    hub = pytest.importorskip("huggingface_hub")
+    (evaluated, _) = hub.ModelCard(card).data.eval_results
+    assert (evaluated.metric_type, evaluated.metric_value) == ("f1", 91.2346)
+    local = model_card(record | {"config": record["config"] | {"model": str(tmp_path / "base")}})
+    assert str(tmp_path) not in local
+    assert "base_model" not in yaml.safe_load(local.split("---")[1])
 
 
 # The static encoder ---------------------------------------------------------------------------
@@ -385,13 +432,22 @@ def test_judged_pairs_take_the_passage_that_shares_rare_terms(tmp_path: Path) ->
 # The command ----------------------------------------------------------------------------------
 
 
+def test_a_rate_may_be_written_as_everyone_does() -> None:
+    config = set_values(LoopConfig(), ["learning_rate=5e-5"])
+    assert config.learning_rate == 5e-5
+    with pytest.raises(ConfigError, match="expected float, got '5e'"):
+        set_values(LoopConfig(), ["learning_rate=5e"])
+    with pytest.raises(ConfigError, match="expected int"):
+        set_values(LoopConfig(), ["max_steps=1e3"])
+
+
 def set_loop(**values: object) -> list[str]:
     chosen = {"max_steps": 2, "batch_size": 4, "device": "cpu", "precision": "fp32"} | values
     return [part for k, v in chosen.items() for part in ("--set", f"loop.{k}={v}")]
 
 
-def korquad(path: Path) -> Path:
-    """The examples in KorQuAD's form."""
+def korquad(path: Path, examples: Sequence[Example] = EXAMPLES[:6]) -> Path:
+    """Examples in KorQuAD's form."""
     articles = [
         {
             "title": e.passage.title,
@@ -413,7 +469,7 @@ def korquad(path: Path) -> Path:
                 }
             ],
         }
-        for e in EXAMPLES[:6]
+        for e in examples
         if e.passage is not None
     ]
     path.write_text(json.dumps({"data": articles}, ensure_ascii=False), encoding="utf-8")
@@ -438,6 +494,133 @@ def test_train_reader_and_export_by_command(base: Path, tmp_path: Path) -> None:
     given = [[Candidate(example.passage, 1.0, 0, "given")]]
     reader = ExtractiveReader.load(ReaderConfig(model=str(exported)))
     assert reader.read([example.question], given, k=1)[0]
+
+
+ROOT = Path(__file__).parents[1]
+SHORT = ["--set", "max_length=96", "--set", "stride=16", "--set", "max_question_length=24"]
+
+
+def documented(page: str, heading: str) -> list[list[str]]:
+    """The commands of the first shell block under a heading of a page in docs."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", text[text.index(heading) :], re.DOTALL)[:1]
+    return [shlex.split(line, comments=True) for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("roberta", [True, False], ids=["roberta", "bert"])
+def test_the_documented_commands_work(
+    roberta: bool,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Train, evaluate and ask as docs/training.md says, with a model of klue/roberta-base's kind
+    (RoBERTa without token types under BERT's tokenizer) and a BERT that has them."""
+    train, evaluate, ask = documented("training.md", "## A reader on your own data")
+    monkeypatch.chdir(tmp_path)
+    write_wordpiece_model(
+        Path("klue/roberta-base"), texts_of(EXAMPLES), roberta=roberta, head="MaskedLM"
+    )
+    korquad(Path("my.json"), EXAMPLES[:9])
+    korquad(Path("my-dev.json"), EXAMPLES[9:])
+    loop = set_loop(max_steps=4, eval_every=2)
+    assert main([*train[1:], *SHORT, *loop]) == 0
+    assert " (best)" in caplog.text
+    run = json.loads(Path("runs/reader/run.json").read_text())
+    assert run["n_questions"] == 9
+    assert [(f["role"], f["name"], f["n"]) for f in run["data"]] == [
+        ("train", "my.json", 9), ("dev", "my-dev.json", 3)
+    ]  # fmt: skip
+    assert list(run["evaluations"]) == ["2", "4"]
+    assert f"`{run['data'][0]['sha256']}`" in Path("runs/reader/README.md").read_text()
+    settings = json.loads(Path("runs/reader/odqa.json").read_text())
+    assert settings["layout"]["token_types"] is not roberta
+    reader = [s for key in ("max_length=96", "stride=16", "max_question_length=24",
+              "device=cpu", "precision=fp32") for s in ("--set", f"reader.{key}")]  # fmt: skip
+    assert main([*evaluate[1:], *reader]) == 0
+    metrics = json.loads(Path("runs/check/metrics.json").read_text())
+    assert {name: metrics[name] for name in run["dev"]} == pytest.approx(run["dev"])
+    index = ["--index", "small", "--indexes-dir", str(home / "indexes")]
+    assert main([*ask[1:], *reader, "--json", *index]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "odqa", "train", "reader", *arguments]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_goes_on(base: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle, SIGINT in the middle, and to the end: as one run that was left."""
+    data = ["--model", str(base), "--train", str(korquad(tmp_path / "data.json")), *SHORT]
+    loop = set_loop(max_steps=40, log_every=1, save_every=2, threads=1)
+
+    def start(folder: str) -> subprocess.Popen[str]:
+        arguments = command(*data, *loop, "--output", str(tmp_path / folder))
+        return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+
+    whole = start("whole")
+    assert whole.wait() == 0, whole.communicate()
+    for number, code, step in ((signal.SIGKILL, -9, 6), (signal.SIGINT, 130, 14)):
+        cut = start("cut")
+        while not list((tmp_path / "cut").glob(f"checkpoint-{step}")):
+            assert cut.poll() is None, cut.communicate()
+            time.sleep(0.01)
+        cut.send_signal(number)
+        _, said = cut.communicate()
+        assert cut.returncode == code, said
+        assert ("Run the same command again" in said) == (number == signal.SIGINT)
+    rest = start("cut")
+    assert rest.wait() == 0, rest.communicate()
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+    for name, values in weights_of(tmp_path / "whole").items():
+        np.testing.assert_array_equal(values, weights_of(tmp_path / "cut")[name], err_msg=name)
+
+
+def logged(folder: Path) -> list[tuple[int, float, float]]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    entries = [entry for entry in map(json.loads, lines) if "loss" in entry]
+    return [(e["step"], e["loss"], e["gradient_norm"]) for e in entries]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one(base: Path, tmp_path: Path) -> None:
+    """torchrun with two processes and one process over the same batches: the same losses."""
+    data = ["--model", str(base), "--train", str(korquad(tmp_path / "data.json")), *SHORT]
+    data += ["--dev", str(korquad(tmp_path / "dev.json", EXAMPLES[6:9]))]
+    data += ["--set", "hidden_dropout=0", "--set", "attention_dropout=0"]
+    loop = [*set_loop(max_steps=6, batch_size=3, log_every=1, eval_every=3, threads=1)]
+    # with its usual epsilon Adam makes whole steps of gradients that are nothing but rounding
+    loop += ["--set", "loop.learning_rate=1e-2", "--set", "loop.adam_epsilon=1e-2"]
+    loop += ["--set", "loop.gradient_accumulation=2"]
+    arguments = command(*data, *loop)[1:]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    run(sys.executable, *arguments, "--output", str(tmp_path / "one"))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    said = run(*launch, *arguments, "--output", str(tmp_path / "two"))
+    assert said.count("step 6 of 6") == 1  # only one process logs
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
+    assert [step for step, _, _ in two] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(two, one, rtol=2e-3, atol=2e-4)
+    for name, values in weights_of(tmp_path / "one").items():
+        np.testing.assert_allclose(
+            values, weights_of(tmp_path / "two")[name], atol=2e-4, err_msg=name
+        )
+    first, second = (
+        json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two")
+    )
+    assert second["processes"] == 2
+    assert second["dev"] == pytest.approx(first["dev"])
 
 
 def test_train_encoder_by_command(tmp_path: Path) -> None:

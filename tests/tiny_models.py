@@ -86,8 +86,14 @@ def write_bert(
     return model
 
 
-def write_wordpiece_reader(folder: Path, texts: Iterable[str], *, roberta: bool) -> None:
-    """A reader with a WordPiece vocabulary: BERT, or RoBERTa's model as KLUE's has it."""
+def write_wordpiece_model(
+    folder: Path, texts: Iterable[str], *, roberta: bool, head: str = "QuestionAnswering"
+) -> None:
+    """A WordPiece vocabulary under BERT, or under RoBERTa's model as KLUE's has it.
+
+    ``head`` is transformers' word: a reader's "QuestionAnswering", "MaskedLM" of a model as it
+    comes from pretraining, "SequenceClassification" with one logit.
+    """
     import torch
     import transformers
 
@@ -107,15 +113,17 @@ def write_wordpiece_reader(folder: Path, texts: Iterable[str], *, roberta: bool)
         "initializer_range": 0.3,
         "pad_token_id": 1,
     }
+    if head == "SequenceClassification":
+        sizes["num_labels"] = 1
     torch.manual_seed(4)
     if roberta:
         config = transformers.RobertaConfig(
             **sizes, max_position_embeddings=130, type_vocab_size=1, bos_token_id=0, eos_token_id=2
         )
-        transformers.RobertaForQuestionAnswering(config).save_pretrained(folder)
     else:
         config = transformers.BertConfig(**sizes, max_position_embeddings=128, type_vocab_size=2)
-        transformers.BertForQuestionAnswering(config).save_pretrained(folder)
+    kind = getattr(transformers, f"{'Roberta' if roberta else 'Bert'}For{head}")
+    kind(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

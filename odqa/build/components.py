@@ -111,14 +111,26 @@ def create_reader(config: ReaderConfig) -> Reader:
 def create_reranker(config: RerankConfig, dense: DenseConfig | None = None) -> Reranker | None:
     """The second stage, or None where ``rerank.encoder`` is "none".
 
-    Lengths, batches, device and precision are those of ``dense``; the prefixes and the pooling are
-    what the encoder's authors prescribe.
+    A Hugging Face model whose own settings name a sequence classifier is a cross-encoder. Lengths,
+    batches, device and precision are those of ``dense``; the prefixes and the pooling are what the
+    encoder's authors prescribe.
 
     Raises:
         ConfigError: the encoder's name is unknown, or a value is out of range.
     """
     if config.encoder == "none":
         return None
+    factory = _encoder_factory(config.encoder, "rerank.encoder")
+    if factory is _transformers_encoder:
+        from odqa.retrieval.cross_encoder import (
+            CrossEncoder,
+            CrossEncoderReranker,
+            is_cross_encoder,
+        )
+
+        if is_cross_encoder(config.encoder):
+            crossed = CrossEncoder.load(config.encoder, dense or DenseConfig())
+            return CrossEncoderReranker(crossed, config)
     from odqa.retrieval.rerank import EncoderReranker
 
     settings = dataclasses.replace(
@@ -128,7 +140,7 @@ def create_reranker(config: RerankConfig, dense: DenseConfig | None = None) -> R
         question_prefix=None,
         passage_prefix=None,
     )
-    return EncoderReranker(_encoder_factory(config.encoder, "rerank.encoder")(settings), config)
+    return EncoderReranker(factory(settings), config)
 
 
 def create_fusion(config: FusionConfig) -> Fusion:

@@ -30,8 +30,9 @@ def pick_device(wanted: str) -> str:
 def pick_precision(wanted: str, device: str) -> str:
     """``auto`` becomes the fastest of fp32, bf16 and fp16 that the device computes well.
 
-    A CPU is timed on a small product of matrices: bf16 only where it is clearly faster, as on CPUs
-    with AMX; on others it is slower than fp32. fp16 is for GPUs that lack bf16.
+    A CPU is timed on a small product of matrices, on one thread so that other work on the machine
+    does not decide: bf16 only where it is clearly faster, as on CPUs with AMX; on others it is
+    slower than fp32. fp16 is for GPUs that lack bf16.
 
     Raises:
         ConfigError: an unknown precision.
@@ -54,12 +55,17 @@ def _fastest_on_cpu() -> str:
     def seconds(dtype: torch.dtype) -> float:
         a, b = torch.ones(512, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
         best = float("inf")
-        for _ in range(4):
+        for _ in range(12):
             began = time.perf_counter()
             torch.mm(a, b)
             best = min(best, time.perf_counter() - began)
         return best
 
-    full, half = seconds(torch.float32), seconds(torch.bfloat16)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        full, half = seconds(torch.float32), seconds(torch.bfloat16)
+    finally:
+        torch.set_num_threads(n_threads)
     logger.info("CPU: fp32 %.2f ms, bf16 %.2f ms", 1e3 * full, 1e3 * half)
     return "bf16" if half < 0.7 * full else "fp32"

@@ -42,6 +42,13 @@ class ReaderTokenizer:
             PieceTokenizer(backend.backend_tokenizer, morphemes=True) if morphemes else None
         )
 
+    @property
+    def mask(self) -> int:
+        """The id that stands for a hidden piece: the mask token's, or the unknown one's."""
+        masks: int | None = self._backend.mask_token_id
+        unknown: int = self._backend.unk_token_id
+        return unknown if masks is None else masks
+
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """The pieces of each text, without special tokens."""
         if self._pieces is not None:

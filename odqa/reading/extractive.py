@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from odqa.models.weights import WEIGHTS
 from odqa.reading.spans import best_spans, decode_window
 from odqa.reading.windows import Layout, Window, WindowLimits, make_windows
 from odqa.types import Candidate, Reading
+
+if TYPE_CHECKING:
+    from odqa.reading.checkpoint import ReaderTokenizer
 
 Floats = npt.NDArray[np.float32]
 
@@ -69,7 +72,29 @@ class OnnxSpanModel:
 class TransformersSpanModel:
     """Any ``AutoModelForQuestionAnswering``, in batches of windows of similar length."""
 
-    def __init__(self, config: ReaderConfig) -> None:
+    def __init__(
+        self, model: Any, tokenizer: ReaderTokenizer, *, precision: str, batch_tokens: int
+    ) -> None:
+        """
+        Args:
+            model: on its device, in evaluation mode.
+            tokenizer: its own.
+            precision: fp32, bf16 or fp16.
+            batch_tokens: in a batch, padding included.
+        """
+        self._model, self._tokenizer = model, tokenizer
+        self._precision, self._batch_tokens = precision, batch_tokens
+        self.layout = tokenizer.layout
+        self.max_length = positions(model)
+
+    @classmethod
+    def load(cls, config: ReaderConfig) -> TransformersSpanModel:
+        """The model that ``config.model`` names.
+
+        Raises:
+            OdqaError: it cannot be loaded.
+            MissingDependencyError: transformers is not installed.
+        """
         try:
             from transformers import AutoModelForQuestionAnswering
         except ImportError as error:
@@ -78,16 +103,14 @@ class TransformersSpanModel:
         from odqa.reading.checkpoint import load_reader_tokenizer
 
         try:
-            self._tokenizer = load_reader_tokenizer(config.model)
+            tokenizer = load_reader_tokenizer(config.model)
             model = AutoModelForQuestionAnswering.from_pretrained(config.model)
         except (OSError, ValueError) as error:
             raise OdqaError(f"reader.model '{config.model}' cannot be loaded: {error}") from error
-        self._device = pick_device(config.device)
-        self._precision = pick_precision(config.precision, self._device)
-        self._model: Any = model.to(self._device).eval()
-        self._batch_tokens = config.batch_tokens
-        self.layout = self._tokenizer.layout
-        self.max_length = _positions(model)
+        device = pick_device(config.device)
+        precision = pick_precision(config.precision, device)
+        model = model.to(device).eval()
+        return cls(model, tokenizer, precision=precision, batch_tokens=config.batch_tokens)
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """The pieces of each text, without special tokens."""
@@ -99,7 +122,7 @@ class TransformersSpanModel:
 
         found: list[Floats] = [np.zeros((0, 2), np.float32)] * len(windows)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        device = torch.device(self._device)
+        device = self._model.device
         for batch in _batches([len(window.ids) for window in windows], self._batch_tokens):
             inputs = self._tokenizer.tensors([windows[i] for i in batch], device)
             half = self._precision != "fp32"
@@ -115,7 +138,7 @@ class TransformersSpanModel:
         return found
 
 
-def _positions(model: Any) -> int:
+def positions(model: Any) -> int:
     """How many tokens a model reads; RoBERTa's positions begin after the padding token's id."""
     n = int(getattr(model.config, "max_position_embeddings", 512))
     embeddings = getattr(model.base_model, "embeddings", None)
@@ -164,7 +187,7 @@ class ExtractiveReader:
         folder = WEIGHTS / BUNDLED if config.model == BUNDLED else Path(config.model)
         if (folder / "model.onnx").is_file():
             return cls(OnnxSpanModel(folder), config)
-        return cls(TransformersSpanModel(config), config)
+        return cls(TransformersSpanModel.load(config), config)
 
     def read(
         self, questions: Sequence[str], candidates: Sequence[Sequence[Candidate]], *, k: int

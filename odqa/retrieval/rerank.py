@@ -35,6 +35,18 @@ def mixed_scores(
     ]
 
 
+def check_rerank(config: RerankConfig) -> None:
+    """Refuse settings out of range.
+
+    Raises:
+        ConfigError: weight or depth is.
+    """
+    if not 0 <= config.weight <= 1:
+        raise ConfigError(f"rerank.weight must lie in [0, 1], got {config.weight}")
+    if config.depth < 1:
+        raise ConfigError(f"rerank.depth must be 1 or more, got {config.depth}")
+
+
 class EncoderReranker:
     """Orders the first ``config.depth`` candidates by cosine mixed with the first stage's score."""
 
@@ -43,10 +55,7 @@ class EncoderReranker:
         Raises:
             ConfigError: weight or depth is out of range.
         """
-        if not 0 <= config.weight <= 1:
-            raise ConfigError(f"rerank.weight must lie in [0, 1], got {config.weight}")
-        if config.depth < 1:
-            raise ConfigError(f"rerank.depth must be 1 or more, got {config.depth}")
+        check_rerank(config)
         self._encoder = encoder
         self._config = config
 

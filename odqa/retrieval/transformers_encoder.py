@@ -75,8 +75,8 @@ def prescription(config: DenseConfig) -> Prescription:
 
 
 def _own_prescription(model: str) -> Prescription:
-    pooling = _model_json(model, "1_Pooling/config.json")
-    prompts = _model_json(model, "config_sentence_transformers.json").get("prompts") or {}
+    pooling = model_json(model, "1_Pooling/config.json")
+    prompts = model_json(model, "config_sentence_transformers.json").get("prompts") or {}
     modes = {
         "pooling_mode_cls_token": "cls",
         "pooling_mode_mean_tokens": "mean",
@@ -90,7 +90,8 @@ def _own_prescription(model: str) -> Prescription:
     )
 
 
-def _model_json(model: str, name: str) -> dict[str, Any]:
+def model_json(model: str, name: str) -> dict[str, Any]:
+    """A JSON file of a Hugging Face model or folder; {} where it has none."""
     from transformers.utils.hub import cached_file
 
     path = cached_file(
@@ -133,7 +134,7 @@ class TransformersEncoder:
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._how = how
-        self._max_length = _fitting_length(config.max_length, tokenizer, model)
+        self._max_length = fitting_length(config.max_length, tokenizer, model)
         self._batch_tokens = config.batch_tokens
         self._progress = progress
         self._fingerprint = (
@@ -269,7 +270,7 @@ def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator
         yield batch
 
 
-def _fitting_length(max_length: int, tokenizer: Any, model: Any) -> int:
+def fitting_length(max_length: int, tokenizer: Any, model: Any) -> int:
     """``max_length``, or less where the model has fewer positions."""
     limits = [max_length, tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)

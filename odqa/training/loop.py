@@ -1,27 +1,38 @@
-"""The training loop: optimiser, schedule, accumulation, clipping, checkpoints, resume, time budget.
+"""The training loop: optimiser, schedule, accumulation, checkpoints, evaluation, time budget.
 
-What is learnt and from what is the caller's: a ``Task`` gives batches and a loss.
+What is learnt and from what is the caller's: a ``Task`` gives batches, a loss and figures.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
+import math
 import random
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from odqa.errors import OdqaError
+from odqa.errors import ConfigError, OdqaError, UsageError
 from odqa.models.devices import pick_device, pick_precision
+from odqa.training import checkpoints
+from odqa.training.distributed import Processes, joined
+from odqa.training.logs import LOG, TENSORBOARD, Logs, check_log_to
 
 logger = logging.getLogger(__name__)
+
+SCHEDULES = ("linear", "cosine", "constant")
+_SKIPPED_IN_A_ROW = 25  # fp16 steps without a finite loss before the run is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +42,54 @@ class LoopConfig:
     epochs: float = 2.0
     max_steps: int = 0  # 0: as many as the epochs have
     max_minutes: float = 0.0  # 0: no limit; the learning rate then decays with the time used
-    batch_size: int = 16
-    gradient_accumulation: int = 1  # batches whose gradients are summed for one step
-    learning_rate: float = 2e-4
+    batch_size: int = 16  # over all processes
+    eval_batch_size: int = 64  # of an evaluation
+    gradient_accumulation: int = 1  # batches whose gradients are averaged for one step
+    learning_rate: float = 5e-5
     weight_decay: float = 0.01
     adam_epsilon: float = 1e-8
+    schedule: str = "linear"  # linear | cosine | constant
     warmup: float = 0.06  # share of the run
-    max_gradient_norm: float = 1.0
-    save_every: int = 50  # steps between checkpoints
+    warmup_steps: int = 0  # in place of the share, if above 0
+    max_gradient_norm: float = 1.0  # 0: gradients are not clipped
+    save_every: int = 200  # steps between checkpoints; 0: one at the end of each epoch
+    keep_checkpoints: int = 1  # newest ones kept beside the best; 0: all
+    eval_every: int = 0  # steps between evaluations on --dev; 0: one at the end of each epoch
+    patience: int = 0  # evaluations without a better one after which the run ends; 0: no limit
+    evaluate_checkpoints: bool = False  # at the end, evaluate every checkpoint that is kept
     log_every: int = 10
+    log_to: tuple[str, ...] = ()  # tensorboard, wandb
+    resume: str = ""  # the checkpoint to go on from; "": the newest
+    overwrite: bool = False  # remove an earlier run in the output folder
     seed: int = 13
     device: str = "auto"
-    precision: str = "auto"
+    precision: str = "auto"  # auto | fp32 | bf16 | fp16
     threads: int = 0  # 0: all cores
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            ConfigError: a value is out of range or unknown.
+        """
+        at_least = {"batch_size": 1, "eval_batch_size": 1, "gradient_accumulation": 1}
+        at_least |= {"log_every": 1, "max_steps": 0, "save_every": 0, "eval_every": 0}
+        at_least |= {"keep_checkpoints": 0, "patience": 0, "warmup_steps": 0, "threads": 0}
+        at_least |= {"max_gradient_norm": 0, "max_minutes": 0, "weight_decay": 0}
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"loop.{name} must be {least} or more")
+        for name in ("learning_rate", "adam_epsilon", "epochs"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"loop.{name} must be above 0")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"loop.warmup must lie in [0, 1), got {self.warmup}")
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise ConfigError(f"loop.schedule: unknown '{self.schedule}'; known: {known}")
+        if self.overwrite and self.resume:
+            raise UsageError("a run that is overwritten cannot be resumed; give one of the two")
+        check_log_to(self.log_to)
 
 
 class Task(Protocol):
@@ -54,98 +100,221 @@ class Task(Protocol):
 
     def batches(self, epoch: int) -> Sequence[Any]: ...
 
-    def loss(self, batch: Any) -> torch.Tensor: ...
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The mean over the items of a batch."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures on held-out data, higher is better, the one that decides first; or none."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model with whatever its use needs, its weights as ``model.safetensors``."""
+        ...
 
 
-def train(task: Task, config: LoopConfig, run_dir: Path) -> dict[str, float]:
-    """Train to the end of the budget, continuing from ``run_dir/checkpoint.pt`` if it is there.
+def train(
+    task: Task, config: LoopConfig, run_dir: Path, *, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train to the end of the budget, going on from a checkpoint in ``run_dir`` if there is one.
+
+    The model is left with the weights of the best checkpoint where the task has figures, else with
+    the last ones.
+
+    Args:
+        task: what to train.
+        config: how.
+        run_dir: gets ``checkpoint-STEP`` folders and ``log.jsonl``.
+        settings: what the run depends on beside ``config``; a run begun with others is not gone
+            on with.
 
     Returns:
-        steps, minutes and the mean loss of the last tenth.
+        steps, minutes, the mean loss of the last tenth, device, precision, processes; with
+        figures: ``dev`` (the best ones), ``best_step`` and ``evaluations`` by step.
+
+    Raises:
+        ConfigError: a value is out of range.
+        UsageError: the folder holds a run of another kind, or no such checkpoint.
+        KeyboardInterrupt: after Ctrl-C or a termination signal, once a checkpoint is written.
     """
+    config.check()
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device(pick_device(config.device))
-    precision = pick_precision(config.precision, str(device))
-    logger.info("training on %s in %s", device, precision)
-    task.model.to(device).train()
-    return _Run(task, config, run_dir, device, precision).go()
+    with joined(pick_device(config.device)) as processes:
+        precision = processes.same(pick_precision(config.precision, str(processes.device)))
+        if processes.main:
+            logger.info("training on %s in %s", processes.device, precision)
+            _prepare(run_dir, config)
+        task.model.to(processes.device).train()
+        return _Run(task, config, run_dir, processes, precision, settings or {}).go()
+
+
+def _prepare(run_dir: Path, config: LoopConfig) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    checkpoints.tidy(run_dir)
+    if config.overwrite:
+        for folder in checkpoints.checkpoints(run_dir):
+            checkpoints.remove(folder)
+        (run_dir / LOG).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / TENSORBOARD, ignore_errors=True)
+
+
+class _Loss(torch.nn.Module):
+    """The loss as a module's output, so that DistributedDataParallel sees the whole step."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model = task.model
+        self._task = task
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return self._task.loss(batch)
 
 
 class _Run:
     def __init__(
-        self, task: Task, config: LoopConfig, run_dir: Path, device: torch.device, precision: str
+        self,
+        task: Task,
+        config: LoopConfig,
+        run_dir: Path,
+        processes: Processes,
+        precision: str,
+        settings: Mapping[str, Any],
     ) -> None:
-        self.task, self.config, self.run_dir, self.device = task, config, run_dir, device
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self.precision = precision
+        self.task, self.config, self.run_dir = task, config, run_dir
+        self.processes, self.precision, self.settings = processes, precision, settings
+        self.device = processes.device
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             _decay_groups(task.model, config.weight_decay),
             lr=config.learning_rate,
             eps=config.adam_epsilon,
         )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.step, self.seconds = 0, 0.0
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.losses: list[float] = []
-        per_epoch = max(len(task.batches(0)) // config.gradient_accumulation, 1)
-        self.total = config.max_steps or max(round(per_epoch * config.epochs), 1)
+        self.gradient_norm = 0.0
+        self.evaluations: dict[int, dict[str, float]] = {}
+        self.best_step: int | None = None
+        self.waited = 0  # evaluations since the best one
+        n_batches = len(task.batches(0))
+        if not n_batches:
+            raise OdqaError("the training data makes no batch; nothing to learn")
+        self.per_epoch = math.ceil(n_batches / config.gradient_accumulation)
+        self.total = config.max_steps or max(round(self.per_epoch * config.epochs), 1)
+        # what decides the order of the data: with another the run would not be the same
+        self.fixed = {
+            **settings,
+            "loop.batch_size": config.batch_size,
+            "loop.gradient_accumulation": config.gradient_accumulation,
+            "loop.seed": config.seed,
+            "batches of an epoch": n_batches,
+            "processes": processes.world,
+        }
 
-    def go(self) -> dict[str, float]:
-        seed_everything(self.config.seed)
+    def go(self) -> dict[str, Any]:
+        seed_everything(self.config.seed + self.processes.rank)
         self._resume()
+        self._loss: torch.nn.Module = _Loss(self.task)
+        if self.processes.world > 1:
+            self._loss = torch.nn.parallel.DistributedDataParallel(self._loss)
+        self.logs: Logs | None = None
+        if self.processes.main:
+            shown = {**self.settings, "loop": dataclasses.asdict(self.config)}
+            self.logs = Logs(self.run_dir, self.config.log_to, self.step, shown)
         began = time.perf_counter() - self.seconds
-        for batches in self._steps():
-            self.seconds = time.perf_counter() - began
-            if self._progress() >= 1:
-                break
-            self.losses.append(self._update(batches))
-            self.step += 1
-            if self.step % self.config.log_every == 0:
-                self._log()
-            if self.step % self.config.save_every == 0:
-                self.save()
-        self.save()
-        tail = self.losses[-max(len(self.losses) // 10, 1) :]
-        mean = float(np.mean(tail)) if tail else float("nan")
-        return {"steps": self.step, "minutes": self.seconds / 60, "loss": mean}
+        with _stop_requests(forceable=self.processes.world == 1) as asked:
+            for batches in self._steps():
+                seconds = time.perf_counter() - began
+                self.seconds, stop = self.processes.agree(seconds, asked())
+                if self._progress() >= 1 or self._has_waited_long():
+                    break
+                if stop:
+                    self._stop()
+                self._update(batches)
+                self.step += 1
+                if self.logs and self.step % self.config.log_every == 0:
+                    self.logs.training(self._record())
+                if self.step % (self.config.eval_every or self.per_epoch) == 0:
+                    self._evaluate()
+                due = self.step % (self.config.save_every or self.per_epoch) == 0
+                if due or self.best_step == self.step:
+                    self.save()
+            if self.step not in self.evaluations:
+                self._evaluate()
+            self.save()
+            self._finish()
+        if self.logs:
+            self.logs.close()
+        return self._outcome()
 
     def _progress(self) -> float:
         by_time = self.seconds / 60 / self.config.max_minutes if self.config.max_minutes else 0.0
         return max(self.step / self.total, by_time)
+
+    def _has_waited_long(self) -> bool:
+        if not self.config.patience or self.waited < self.config.patience:
+            return False
+        if self.processes.main:
+            logger.info("no better evaluation for %d times; the run ends", self.waited)
+        return True
 
     def _steps(self) -> Iterator[Sequence[Any]]:
         """The batches of each step from the current one on, in an order the seed alone decides."""
         step, epoch, size = 0, 0, self.config.gradient_accumulation
         while True:
             batches = self.task.batches(epoch)
-            n_steps = max(len(batches) // size, 1)
+            n_steps = max(math.ceil(len(batches) / size), 1)
             if step + n_steps > self.step:
                 for i in range(self.step - step, n_steps):
                     yield batches[i * size : (i + 1) * size]
             step, epoch = step + n_steps, epoch + 1
 
-    def _update(self, batches: Sequence[Any]) -> float:
-        rate = self.config.learning_rate * schedule(self._progress(), self.config.warmup)
+    def _update(self, batches: Sequence[Any]) -> None:
+        config = self.config
+        warmup = config.warmup_steps / self.total if config.warmup_steps else config.warmup
+        self.rate = config.learning_rate * schedule(self._progress(), warmup, config.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for batch in batches:
-            with self._autocast():
-                loss = self.task.loss(batch) / len(batches)
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        if not np.isfinite(total) and self.precision != "fp16":
-            raise OdqaError(
-                f"the loss became {total} at step {self.step}; lower the learning rate and start "
-                f"again in an empty run folder"
-            )
+        total = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches, start=1):
+            with self._no_exchange(number < len(batches)):
+                loss = self._weighted_loss(batch) / len(batches)
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / self.processes.world
+        self._take(float(self.processes.total(total)))
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_gradient_norm)
+        limit = config.max_gradient_norm or math.inf
+        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return total
+
+    def _weighted_loss(self, batch: Any) -> torch.Tensor:
+        """The loss over this process's share, so weighted that the mean over all is the batch's."""
+        with self._autocast():
+            if self.processes.world == 1:
+                return self._loss(batch)  # type: ignore[no-any-return]
+            share = self.processes.share(batch)
+            weight = len(share) * self.processes.world / len(batch)
+            return self._loss(share or batch[:1]) * weight  # type: ignore[no-any-return]
+
+    def _no_exchange(self, wanted: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are averaged over the processes once a step, with its last batch."""
+        parallel = isinstance(self._loss, torch.nn.parallel.DistributedDataParallel)
+        if wanted and parallel:
+            return self._loss.no_sync()  # type: ignore[operator, no-any-return]
+        return contextlib.nullcontext()
+
+    def _take(self, loss: float) -> None:
+        self.skipped = 0 if math.isfinite(loss) else self.skipped + 1
+        allowed = _SKIPPED_IN_A_ROW if self.precision == "fp16" else 0
+        if self.skipped > allowed:
+            raise OdqaError(
+                f"the loss became {loss} at step {self.step}; lower the learning rate, or give "
+                f"--set loop.precision=fp32, and begin anew with --overwrite"
+            )
+        self.losses.append(loss)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -153,51 +322,231 @@ class _Run:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
 
-    def _log(self) -> None:
-        recent = float(np.mean(self.losses[-self.config.log_every :]))
-        record = {
+    def _record(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "of": self.total,
-            "loss": round(recent, 4),
+            "epoch": round(self.step / self.per_epoch, 4),
+            "loss": round(float(np.mean(self.losses[-self.config.log_every :])), 4),
+            "learning_rate": self.rate,
+            "gradient_norm": round(self.gradient_norm, 4),
             "minutes": round(self.seconds / 60, 2),
             "progress": round(self._progress(), 4),
         }
-        logger.info("%s", json.dumps(record))
-        with (self.run_dir / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+
+    # Evaluation -------------------------------------------------------------------------------
+
+    def _evaluate(self) -> None:
+        figures = self._figures()
+        if not figures:
+            return
+        self.evaluations[self.step] = figures
+        if self.best_step is None or _first(figures) > _first(self.evaluations[self.best_step]):
+            self.best_step, self.waited = self.step, 0
+        else:
+            self.waited += 1
+        self._log_evaluation(self.step)
+
+    def _figures(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        if self.processes.main:
+            self.task.model.eval()
+            found = self.task.evaluate()
+            self.task.model.train()
+        return self.processes.same(found)
+
+    def _log_evaluation(self, step: int) -> None:
+        if self.logs:
+            best = self.best_step == step
+            self.logs.evaluation({"step": step, "dev": self.evaluations[step], "best": best})
+
+    def _finish(self) -> None:
+        """Evaluate what else is kept, if wanted, and take the best weights."""
+        if self.best_step is None:
+            return
+        if self.config.evaluate_checkpoints:
+            self._evaluate_kept()
+        if self.best_step != self.step:
+            self._load_weights(self.run_dir / f"checkpoint-{self.best_step}")
+            if self.processes.main:
+                logger.info("the model is that of step %d, the best", self.best_step)
+
+    def _evaluate_kept(self) -> None:
+        found = [checkpoints.step_of(f) for f in checkpoints.checkpoints(self.run_dir)]
+        kept = self.processes.same(found)
+        for step in kept:
+            if step not in self.evaluations:
+                self._load_weights(self.run_dir / f"checkpoint-{step}")
+                self.evaluations[step] = self._figures()
+                self._log_evaluation(step)
+        steps = sorted(self.evaluations)  # of equal ones, the first
+        self.best_step = max(
+            (step for step in steps if step in kept), key=lambda s: _first(self.evaluations[s])
+        )
+        self._load_weights(self.run_dir / f"checkpoint-{self.step}")
+
+    def _outcome(self) -> dict[str, Any]:
+        tail = self.losses[-max(len(self.losses) // 10, 1) :]
+        outcome: dict[str, Any] = {
+            "steps": self.step,
+            "minutes": self.seconds / 60,
+            "loss": float(np.mean(tail)) if tail else float("nan"),
+            "device": str(self.device),
+            "precision": self.precision,
+            "processes": self.processes.world,
+        }
+        if self.best_step is not None:
+            outcome["best_step"] = self.best_step
+            outcome["dev"] = self.evaluations[self.best_step]
+            outcome["evaluations"] = {str(s): f for s, f in sorted(self.evaluations.items())}
+        return outcome
+
+    # Checkpoints ------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        self.save()
+        if self.processes.main:
+            logger.warning(
+                "stopped after step %d of %d; %s holds a checkpoint. Run the same command again "
+                "to go on from it",
+                self.step, self.total, self.run_dir,
+            )  # fmt: skip
+        self.processes.same(None)  # the others wait until it is written
+        raise KeyboardInterrupt
 
     def save(self) -> None:
-        state = {
-            "model": self.task.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "losses": self.losses,
-            "random": torch.get_rng_state(),
-        }
-        part = self.run_dir / "checkpoint.pt.part"
-        torch.save(state, part)
-        part.replace(self.run_dir / "checkpoint.pt")
+        """Write a checkpoint of this step, unless there is one, and remove those not kept."""
+        states = self.processes.gather(_random_state(self.device))
+        if not self.processes.main:
+            return
+        if not (self.run_dir / f"checkpoint-{self.step}").exists():
+            state = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "losses": self.losses,
+                "evaluations": self.evaluations,
+                "best_step": self.best_step,
+                "waited": self.waited,
+                "random": states,
+                "fixed": self.fixed,
+            }
+
+            def fill(folder: Path) -> None:
+                self.task.save(folder)
+                torch.save(state, folder / checkpoints.STATE)
+
+            checkpoints.write(self.run_dir, self.step, fill)
+        also = () if self.best_step is None else (self.best_step,)
+        checkpoints.prune(self.run_dir, self.config.keep_checkpoints, also=also)
 
     def _resume(self) -> None:
-        path = self.run_dir / "checkpoint.pt"
-        if not path.exists():
+        """Go on from a checkpoint, if there is one; later ones belong to another continuation."""
+        name = checkpoints.find(self.run_dir, self.config.resume) if self.processes.main else None
+        folder = self.processes.same(name)
+        if folder is None:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.task.model.load_state_dict(state["model"])
+        path = folder / checkpoints.STATE
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise OdqaError(
+                f"{path} cannot be read ({type(error).__name__}); remove {folder} to go on from "
+                f"an earlier checkpoint, or begin anew with --overwrite"
+            ) from error
+        self._check_fixed(state["fixed"])
+        self._load_weights(folder)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        torch.set_rng_state(state["random"].cpu())
-        logger.info("continuing at step %d of %d", self.step, self.total)
+        self.evaluations, self.waited = state["evaluations"], state["waited"]
+        self.best_step = state["best_step"]
+        _set_random_state(state["random"][self.processes.rank], self.device)
+        self.processes.same(None)  # all have read; only now is anything removed
+        if self.processes.main:
+            logger.info("continuing at step %d of %d", self.step, self.total)
+            for later in checkpoints.checkpoints(self.run_dir):
+                if checkpoints.step_of(later) > self.step:
+                    checkpoints.remove(later)
+
+    def _check_fixed(self, begun: Mapping[str, Any]) -> None:
+        for key, value in self.fixed.items():
+            if key in begun and begun[key] != value:
+                raise UsageError(
+                    f"{self.run_dir} holds a run that was begun with {key} = {begun[key]!r}, and "
+                    f"now it is {value!r}; give it another --output, or --overwrite"
+                )
+
+    def _load_weights(self, folder: Path) -> None:
+        from safetensors.torch import load_model
+
+        load_model(self.task.model, folder / checkpoints.WEIGHTS, device=str(self.device))
 
 
-def schedule(progress: float, warmup: float) -> float:
-    """Factor of the learning rate: linear to 1 over ``warmup`` of the run, then linear to 0."""
+def _first(figures: Mapping[str, float]) -> float:
+    return next(iter(figures.values()))
+
+
+@contextlib.contextmanager
+def _stop_requests(*, forceable: bool) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a termination signal came; a second Ctrl-C ends at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and forceable and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not asked:
+            logger.warning("stopping after this step; Ctrl-C again to stop at once")
+        asked = True
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, ask)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """The states of all generators, in types that torch loads without unpickling code."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def schedule(progress: float, warmup: float, kind: str = "linear") -> float:
+    """Factor of the learning rate: linear to 1 over ``warmup`` of the run, then by ``kind``.
+
+    "linear" falls to 0 in a line, "cosine" in half a wave, "constant" stays.
+    """
     if progress < warmup:
         return progress / warmup
-    return max((1 - progress) / max(1 - warmup, 1e-9), 0.0)
+    left = max((1 - progress) / max(1 - warmup, 1e-9), 0.0)
+    if kind == "cosine":
+        return (1 - math.cos(math.pi * left)) / 2
+    return left if kind == "linear" else 1.0
 
 
 def length_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:

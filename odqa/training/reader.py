@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from odqa.errors import OdqaError
+from odqa.config import ReaderConfig
+from odqa.errors import ConfigError, OdqaError, UsageError
+from odqa.evaluation.run import evaluate_reading
+from odqa.evaluation.scoring import ANSWER_METRICS, DISTANCES
+from odqa.models.devices import pick_precision
 from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
+from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
 from odqa.reading.windows import WindowLimits, make_windows
+from odqa.training.distributed import is_main
 from odqa.training.loop import LoopConfig, length_batches, seed_everything, train
+from odqa.training.record import DataFile, examples_digest, run_record, write_record
 from odqa.types import Example, Passage
 
 logger = logging.getLogger(__name__)
+
+SHOWN = ("exact_match", "f1", "klue_exact_match", "klue_rouge_w")
+"""Figures of an evaluation during training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class ReaderTrainingConfig:
 
     model: str = ""  # a Hugging Face id or folder: any encoder
     layers: int = 0  # keep only the lowest n layers; 0: all
-    frozen_layers: int = 2  # the embeddings and the n lowest layers are not trained; -1: all are
+    frozen_layers: int = -1  # the embeddings and the n lowest layers are not trained; -1: all are
     morphemes: bool = False  # cut text at morpheme boundaries first (vocabularies with space marks)
     titles: bool = True  # put the passage's title in front of it
     max_length: int = 384
@@ -37,8 +46,12 @@ class ReaderTrainingConfig:
     max_question_length: int = 64
     negatives: float = 0.2  # answerless passages of the same article, for each question
     empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
-    hidden_dropout: float = 0.0  # dropout on a CPU takes half the time of a step
-    attention_dropout: float = 0.0
+    hidden_dropout: float | None = None  # None: the model's own; on a CPU it takes half of a step
+    attention_dropout: float | None = None  # likewise
+    token_dropout: float = 0.0  # share of the pieces that are hidden behind the mask token
+    max_answer_chars: int = 60  # in evaluation: a longer span is no answer
+    n_best: int = 5  # in evaluation: readings kept of each passage
+    best_by: str = "f1"  # figure on --dev that the best checkpoint is chosen by
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
@@ -56,12 +69,20 @@ class ReaderTask:
     """Windows with their answer positions, and the span loss over them."""
 
     def __init__(
-        self, examples: Sequence[Example], config: ReaderTrainingConfig, model: torch.nn.Module
+        self,
+        examples: Sequence[Example],
+        config: ReaderTrainingConfig,
+        model: torch.nn.Module,
+        dev: Sequence[Example] = (),
     ) -> None:
         self.config, self.model = config, model
         self.tokenizer = load_reader_tokenizer(
             config.model, morphemes=config.morphemes, titles=config.titles
         )
+        self.dev = [example for example in dev if example.passage is not None]
+        if dev and not self.dev:
+            raise UsageError("the dev data has no passages to read; give --dev KorQuAD's form")
+        check_lengths(config, model)
         self.windows = labelled_windows(examples, self.tokenizer, config)
         logger.info("%d questions, %d windows", len(examples), len(self.windows))
 
@@ -76,6 +97,8 @@ class ReaderTask:
         windows = [self.windows[i] for i in batch]
         device = next(self.model.parameters()).device
         inputs = self.tokenizer.tensors(windows, device)
+        if self.config.token_dropout:
+            inputs["input_ids"] = self._with_masks(inputs["input_ids"])
         output = self.model(**inputs)
         starts = torch.tensor([window.start for window in windows], device=device)
         ends = torch.tensor([window.end for window in windows], device=device)
@@ -83,6 +106,68 @@ class ReaderTask:
         start_logits = output.start_logits.float().masked_fill(mask, -1e4)
         end_logits = output.end_logits.float().masked_fill(mask, -1e4)
         return (F.cross_entropy(start_logits, starts) + F.cross_entropy(end_logits, ends)) / 2
+
+    def _with_masks(self, ids: torch.Tensor) -> torch.Tensor:
+        """``ids`` with a random share masked, never the tokens of the layout.
+
+        What was seen often before is then seen anew (word dropout: Iyyer et al. 2015).
+        """
+        layout = self.tokenizer.layout
+        fixed = torch.tensor(
+            [*layout.before, *layout.between, *layout.after, layout.pad], device=ids.device
+        )
+        hidden = torch.rand(ids.shape, device=ids.device) < self.config.token_dropout
+        return ids.masked_fill(hidden & ~torch.isin(ids, fixed), self.tokenizer.mask)
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the reading task on the dev questions, ``config.best_by`` first."""
+        if not self.dev:
+            return {}
+        device = next(self.model.parameters()).device
+        model = TransformersSpanModel(
+            self.model,
+            self.tokenizer,
+            precision=pick_precision(self.config.loop.precision, str(device)),
+            batch_tokens=self.config.loop.eval_batch_size * self.config.max_length,
+        )
+        reader = ExtractiveReader(model, reading_config(self.config))
+        found = evaluate_reading(reader, self.dev, seed=self.config.loop.seed).metrics
+        names = dict.fromkeys([self.config.best_by, *SHOWN])
+        return {name: float(found[name]) for name in names}
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder that ``reader.model`` can name."""
+        model: Any = self.model
+        model.save_pretrained(folder, max_shard_size="1TB")  # one file, model.safetensors
+        self.tokenizer.save(folder)
+
+
+def reading_config(config: ReaderTrainingConfig) -> ReaderConfig:
+    """How a trained reader is evaluated: with the lengths it was trained with."""
+    return ReaderConfig(
+        model=config.model,
+        max_length=config.max_length,
+        stride=config.stride,
+        max_question_length=config.max_question_length,
+        max_answer_chars=config.max_answer_chars,
+        n_best=config.n_best,
+    )
+
+
+def check_lengths(config: ReaderTrainingConfig, model: torch.nn.Module) -> None:
+    """Refuse lengths that the model has no positions for, and a figure that there is not.
+
+    Raises:
+        ConfigError: ``max_length`` or ``best_by`` will not do.
+    """
+    if config.max_length > (most := positions(model)):
+        raise ConfigError(
+            f"max_length is {config.max_length}, but '{config.model}' reads at most {most} "
+            f"tokens; give --set max_length={most} or less"
+        )
+    allowed = [name for name in ANSWER_METRICS if name not in DISTANCES]
+    if config.best_by not in allowed:
+        raise ConfigError(f"best_by: unknown '{config.best_by}'; known: {', '.join(allowed)}")
 
 
 def labelled_windows(
@@ -173,14 +258,20 @@ def load_model(config: ReaderTrainingConfig) -> torch.nn.Module:
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
     seed_everything(config.loop.seed)
-    settings = AutoConfig.from_pretrained(config.model)
-    if config.layers:
-        settings.num_hidden_layers = config.layers
-    settings.hidden_dropout_prob = config.hidden_dropout
-    settings.attention_probs_dropout_prob = config.attention_dropout
-    model: torch.nn.Module = AutoModelForQuestionAnswering.from_pretrained(
-        config.model, config=settings
-    )
+    try:
+        settings = AutoConfig.from_pretrained(config.model)
+        if config.layers:
+            settings.num_hidden_layers = config.layers
+        if config.hidden_dropout is not None:
+            settings.hidden_dropout_prob = config.hidden_dropout
+        if config.attention_dropout is not None:
+            settings.attention_probs_dropout_prob = config.attention_dropout
+        model: torch.nn.Module = AutoModelForQuestionAnswering.from_pretrained(
+            config.model, config=settings
+        )
+    except (OSError, ValueError) as error:
+        raise OdqaError(f"--model '{config.model}' cannot be loaded: {error}") from error
+    model.float()  # weights are trained in fp32, whatever they were stored in
     freeze(model, config.frozen_layers)
     return model
 
@@ -196,19 +287,36 @@ def freeze(model: torch.nn.Module, n_layers: int) -> None:
 
 
 def train_reader(
-    examples: Sequence[Example], config: ReaderTrainingConfig, output: Path
-) -> dict[str, float]:
+    examples: Sequence[Example],
+    config: ReaderTrainingConfig,
+    output: Path,
+    *,
+    dev: Sequence[Example] = (),
+    files: Sequence[DataFile] = (),
+) -> dict[str, Any]:
     """Fine-tune and write a Hugging Face folder that is a reader, with the run's record.
 
     Interrupted, it continues from the last checkpoint in ``output``.
+
+    Args:
+        examples: to learn from.
+        config: what and how.
+        output: the run's folder.
+        dev: to evaluate on; the model written is then the best checkpoint's.
+        files: where both come from, for the record.
+
+    Returns:
+        The record, as in ``run.json``.
     """
     model = load_model(config)
-    task = ReaderTask(examples, config, model)
-    record = train(task, config.loop, output)
-    model.eval()
-    model.save_pretrained(output)  # type: ignore[operator]
-    task.tokenizer.save(output)
-    summary = {"config": dataclasses.asdict(config), "n_questions": len(examples), **record}
-    summary["n_windows"] = len(task.windows)
-    (output / "run.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    task = ReaderTask(examples, config, model, dev)
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"}
+    settings["training data"] = examples_digest(examples)
+    outcome = train(task, config.loop, output, settings=settings)
+    counts = {"n_questions": len(examples), "n_windows": len(task.windows), "n_dev": len(task.dev)}
+    record = run_record("reader", config, files, counts, outcome)
+    if is_main():
+        model.eval()
+        task.save(output)
+        write_record(record, output)
     return record

@@ -25,12 +25,13 @@ import torch.nn.functional as F  # noqa: N812
 from odqa.config import CorpusConfig
 from odqa.corpus import read_documents
 from odqa.corpus.passages import split_passages
-from odqa.errors import OdqaError
+from odqa.errors import OdqaError, UsageError
 from odqa.models.static import StaticEncoder, make_bags
 from odqa.models.weights import write_tensors
 from odqa.protocols import Encoder, Vectors
 from odqa.text.sentences import split_sentences
 from odqa.text.tokenizers import create_tokenizer
+from odqa.training.distributed import world_size
 from odqa.training.loop import LoopConfig, seed_everything, train
 from odqa.types import Passage
 
@@ -226,6 +227,16 @@ class StaticTask:
         labels = torch.arange(len(pairs), device=logits.device)
         return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
+    def evaluate(self) -> dict[str, float]:
+        """None: what a table is worth shows in the retrieval task alone."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """Write the weights as they are (what is used is written at the end, made smaller)."""
+        from safetensors.torch import save_model
+
+        save_model(self.model, str(folder / "model.safetensors"))
+
     def _cloze(self, row: int, random: np.random.Generator) -> tuple[Ids, Ids] | None:
         """Part of a sentence (half the time with the title), and the passage, mostly without."""
         passage = self.passages[row]
@@ -277,7 +288,15 @@ def train_static(
         output: the run's folder.
         teacher: gives the initial vectors of the terms; None starts at random.
     """
+    if world_size() > 1:
+        raise UsageError(
+            "a static encoder is trained by one process: its loss sets each text of a batch "
+            "against all others; leave torchrun out"
+        )
     output.mkdir(parents=True, exist_ok=True)
+    if config.loop.overwrite:
+        for name in ("passages.npz", "initial.npy"):
+            (output / name).unlink(missing_ok=True)
     seed_everything(config.loop.seed)
     passages, terms = read_term_passages(corpus, config, output / "passages.npz")
     questions = question_pairs(pairs, terms, config.tokenizer)

@@ -1,0 +1,80 @@
+"""Checkpoints of a run: folders ``checkpoint-STEP``, each whole or not there at all."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from odqa.errors import InputError
+
+STATE = "training.pt"
+WEIGHTS = "model.safetensors"
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+_PART = ".part"  # a folder that is being written or removed
+
+
+def step_of(folder: Path) -> int:
+    """The step that a checkpoint was written after."""
+    match = _NAME.fullmatch(folder.name)
+    if match is None:
+        raise InputError("is no checkpoint (a folder named checkpoint-STEP)", path=folder)
+    return int(match.group(1))
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run, the oldest first."""
+    found = [p for p in run_dir.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=step_of)
+
+
+def find(run_dir: Path, wanted: str) -> Path | None:
+    """The newest checkpoint, or the one that ``wanted`` names (a name, a step or a path).
+
+    Raises:
+        InputError: there is no such checkpoint.
+    """
+    found = checkpoints(run_dir)
+    if not wanted:
+        return found[-1] if found else None
+    name = f"checkpoint-{wanted}" if wanted.isdigit() else Path(wanted).name
+    for folder in found:
+        if folder.name == name:
+            return folder
+    names = ", ".join(folder.name for folder in found) or "none"
+    raise InputError(f"has no checkpoint '{wanted}'; it has: {names}", path=run_dir)
+
+
+def write(run_dir: Path, step: int, fill: Callable[[Path], None]) -> Path:
+    """Let ``fill`` write into a folder that gets its name once it is whole."""
+    final = run_dir / f"checkpoint-{step}"
+    part = final.with_name(final.name + _PART)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    fill(part)
+    if final.exists():
+        remove(final)
+    return part.rename(final)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint; one removed by halves does not look like a checkpoint."""
+    doomed = folder.with_name(f"{folder.name}.old{_PART}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(folder.rename(doomed))
+
+
+def prune(run_dir: Path, keep: int, *, also: Collection[int] = ()) -> None:
+    """Remove all but the ``keep`` newest (0: none is removed) and those of the steps ``also``."""
+    if keep:
+        for folder in checkpoints(run_dir)[:-keep]:
+            if step_of(folder) not in also:
+                remove(folder)
+
+
+def tidy(run_dir: Path) -> None:
+    """Remove what an interrupted write or removal left."""
+    for left in run_dir.glob(f"checkpoint-*{_PART}"):
+        shutil.rmtree(left)

@@ -1,0 +1,137 @@
+"""Questions made from text: hand-worked ones, and what must hold of all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from odqa.cli.main import main
+from odqa.corpus import read_documents
+from odqa.corpus.datasets import read_examples
+from odqa.training.synthetic import (
+    Answer,
+    QuestionConfig,
+    _units,
+    ask,
+    bare_title,
+    find_answers,
+    make_questions,
+    write_questions,
+)
+
+pytest.importorskip("kiwipiepy")
+
+FAITHFUL = QuestionConfig(
+    drop_phrase=0.0, drop_clause=0.0, replace_noun=0.0, shuffle=0.0, keywords=0.0
+)
+CLEFT, IN_PLACE = 1.0, 0.0
+
+
+def asked(sentence: str, answer: str, *, cleft: float, title: str = "김철수") -> set[str]:
+    """Every question that some seed makes with ``answer`` asked for."""
+    from dataclasses import replace
+
+    units = _units(sentence)
+    (chosen,) = [a for a in find_answers(sentence, units) if sentence[a.start : a.end] == answer]
+    config = replace(FAITHFUL, cleft=cleft)
+    made = {
+        ask(sentence, units, chosen, title, config, np.random.default_rng(seed))
+        for seed in range(60)
+    }
+    return {question for question in made if question}
+
+
+def answers_of(sentence: str) -> list[tuple[str, str]]:
+    found = find_answers(sentence, _units(sentence))
+    return [(sentence[a.start : a.end], a.sort) for a in sorted(found, key=lambda a: a.start)]
+
+
+def test_answers_by_hand() -> None:
+    sentence = "그는 1975년 3월에 서울대학교를 졸업하고 소설 《광장》을 1,200부 찍었다."
+    assert answers_of(sentence) == [
+        ("1975년 3월", "date"),
+        ("서울대학교", "thing"),
+        ("광장", "title"),
+        ("1,200부", "number"),
+    ]
+    assert ("1980년", "year") in answers_of("1980년에 죽었다.")
+    # what stands in brackets is left out of the question, so it is not asked for
+    assert all(text != "1980년" for text, _ in answers_of("홍길동(1980년)이 서울에서 태어났다."))
+
+
+def test_a_predicate_modifies_what_is_asked_for() -> None:
+    made = asked("그는 서울대학교를 졸업하였다.", "서울대학교", cleft=CLEFT)
+    assert "김철수가 졸업한 학교는?" in made or "김철수가 졸업한 대학교는?" in made
+    made = asked("서울에서 1946년에 태어났다.", "1946년", cleft=CLEFT)
+    assert {"김철수가 서울에서 태어난 해는?", "김철수가 서울에서 태어난 것은 몇 년인가?"} <= made
+
+
+def test_an_interrogative_takes_the_answers_place() -> None:
+    made = asked("그는 1946년에 서울에서 태어났다.", "1946년", cleft=IN_PLACE)
+    assert "김철수는 몇 년에 서울에서 태어났는가?" in made
+    assert "김철수는 언제에 서울에서 태어났나요?" not in made
+    assert "김철수는 언제 서울에서 태어났나요?" in made
+
+
+def test_clauses_after_the_answers_are_left_out() -> None:
+    made = asked("그는 1975년에 졸업하고 부산에서 교사로 일했다.", "1975년", cleft=CLEFT)
+    assert made
+    assert all("부산" not in question for question in made)
+
+
+def test_made_questions_can_be_answered() -> None:
+    config = QuestionConfig(questions=60, shortest_passage=150, longest_passage=400)
+    articles = list(make_questions(read_documents("sample"), config))
+    n = 0
+    for article in articles:
+        assert sum(len(p["qas"]) for p in article["paragraphs"]) <= config.per_article
+        for paragraph in article["paragraphs"]:
+            assert 1 <= len(paragraph["qas"]) <= config.per_passage
+            for question in paragraph["qas"]:
+                (answer,) = question["answers"]
+                start = answer["answer_start"]
+                assert paragraph["context"][start:].startswith(answer["text"])
+                assert answer["text"] not in question["question"]
+                n += 1
+    assert config.questions <= n < config.questions + config.per_article
+    assert articles == list(make_questions(read_documents("sample"), config))
+
+
+def test_articles_left_out_give_none() -> None:
+    config = QuestionConfig(questions=30, shortest_passage=150, longest_passage=400)
+    first = next(make_questions(read_documents("sample"), config))["title"]
+    spelt = f" {first.replace(' ', '_')}"
+    assert bare_title(spelt) == bare_title(first)
+    titles = [a["title"] for a in make_questions(read_documents("sample"), config, without=[spelt])]
+    assert first not in titles
+
+
+def test_a_number_is_asked_with_its_unit() -> None:
+    sentence = "이 섬에는 1,200명이 살고 있다."
+    (answer,) = find_answers(sentence, _units(sentence))
+    assert answer == Answer(6, 12, "number", "명")
+    assert any("몇 명이 살고 있" in q for q in asked(sentence, "1,200명", cleft=IN_PLACE))
+
+
+def test_the_command_writes_a_set_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "made.json"
+    command = ["train", "questions", "sample", "--output", str(path), "--set", "questions=20"]
+    assert main([*command, "--without", "sample"]) == 0
+    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    examples = read_examples(path)
+    assert len(examples) >= 20
+    assert len(examples) == sum(
+        len(p["qas"]) for article in written["data"] for p in article["paragraphs"]
+    )
+    tested = {e.passage.title for e in read_examples("sample") if e.passage is not None}
+    assert not tested & {article["title"] for article in written["data"]}
+    assert main(["train", "questions", str(tmp_path / "no.jsonl"), "--output", str(path)]) == 2
+
+
+def test_nothing_is_written_of_nothing(tmp_path: Path) -> None:
+    assert write_questions([], tmp_path / "none.json") == 0
+    assert json.loads((tmp_path / "none.json").read_text())["data"] == []
