@@ -1,18 +1,19 @@
 """Speed and size of retrieval over an index, beside the peers on the same terms, in one run.
 
-    python scripts/bench_retrieval.py INDEX --questions FILE [--peers] [--output DIR]
+    python scripts/bench_retrieval.py INDEX --questions FILE [--plain PLAIN] [--scratch DIR]
 
 INDEX is the folder of an index, FILE a batch of questions (``.tsv`` or ``.jsonl``). Each system
 answers every question with its best 100 passages, one question at a time on one thread, warm; the
-runs of the systems alternate so that a busy machine is busy for all. With ``--peers``:
+runs of the systems alternate so that a busy machine is busy for all. PLAIN is an index of the same
+corpus built with ``--config configs/plain-bm25.yaml``; with it:
 
 - ``bm25s`` with numba, memory-mapped, over the words of the same passages, k1 and b alike;
 - ``tantivy`` over the same words joined by spaces (its k1 and b are fixed);
 - ``rank-bm25`` over the first 100,000 passages, beside our index of the same.
 
-The peers' indexes are made in a temporary folder (or ``--scratch``) from the passages of INDEX; our
-own plain setting (words alone, nothing discounted) is built there too, of the very same terms. One
-JSON line at the end; ``ratio`` is the peer's time divided by ours (above 1: we are faster).
+The peers' indexes are made of the words in PLAIN, in a temporary folder (or ``--scratch``, where
+they are kept). One JSON line at the end; ``ratio`` is the peer's time divided by ours (above 1: we
+are faster).
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,17 @@ import numpy as np
 
 from odqa.build import create_tokenizer, open_retriever
 from odqa.cli.questions import read_questions
-from odqa.config import Config, SparseConfig
+from odqa.config import Config, load_config
 from odqa.retrieval.bm25 import Bm25Retriever, write_bm25
-from odqa.retrieval.bm25_files import Field, Postings
+from odqa.retrieval.bm25_files import UNITS, Field, Postings, stored_postings
+from odqa.retrieval.vocabulary import MappedVocabulary
 from odqa.store import PassageStore, read_manifest
-from odqa.text.terms import passage_terms
 
 K = 100
 BLOCK = 5_000
 PART = 100_000  # passages that rank-bm25 scans
 RANK_BM25_QUESTIONS = 20
-PLAIN = SparseConfig(
-    k1=0.9, b=0.4, title_weight=1, part_weight=0, bigram_weight=0, discount_question_words=False
-)
+PLAIN = load_config(Path(__file__).parents[1] / "configs" / "plain-bm25.yaml").sparse
 
 Search = Callable[[str], object]
 
@@ -57,7 +55,7 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=300, help="questions asked")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--plain", type=Path, help="index of the words alone: beside the peers")
     parser.add_argument("--scratch", type=Path, help="keep what is made for the peers there")
     arguments = parser.parse_args()
     questions = [q.text for q in read_questions(arguments.questions)][: arguments.limit]
@@ -71,11 +69,11 @@ def main() -> None:
     record["milliseconds"] = _latencies(searches, questions, arguments.rounds)
     record["resident_mb"] = round(_resident_bytes() / 1e6)
     record["questions_per_second_all_cores"] = _throughput(arguments.index, questions)
-    if arguments.peers:
+    if arguments.plain:
         with tempfile.TemporaryDirectory(prefix="odqa-bench-") as temporary:
             scratch = arguments.scratch or Path(temporary)
             scratch.mkdir(parents=True, exist_ok=True)
-            record["peers"] = _beside_peers(arguments.index, questions, scratch, arguments.rounds)
+            record["peers"] = _beside_peers(arguments.plain, questions, scratch, arguments.rounds)
     print(json.dumps(record, ensure_ascii=False))
 
 
@@ -142,16 +140,14 @@ def _resident_bytes() -> int:
 
 
 def _beside_peers(
-    index: Path, questions: Sequence[str], scratch: Path, rounds: int
+    plain: Path, questions: Sequence[str], scratch: Path, rounds: int
 ) -> dict[str, object]:
-    store = PassageStore.open(index / "passages")
-    tokenizer = create_tokenizer("mecab")
-    words = tokenizer.tokenize(list(questions))
+    words = create_tokenizer("mecab").tokenize(list(questions))
     asked = dict(zip(questions, words, strict=True))
-    ids, vocabulary = _number(store, tokenizer, scratch)
-    ours, seconds = _plain(ids, vocabulary, store, scratch / "plain", asked)
-    searches = {"odqa": ours}
-    built = {"odqa": seconds}
+    store = PassageStore.open(plain / "passages")
+    ids, vocabulary = _words_of(plain, len(store))
+    searches = {"odqa": _ours(plain / "sparse", store, asked)}
+    built = {}
     for name, make in (("bm25s", _bm25s), ("tantivy", _tantivy)):
         started = time.perf_counter()
         search = make(ids, vocabulary, scratch / name, asked)
@@ -161,7 +157,8 @@ def _beside_peers(
     latencies = _latencies(searches, questions, rounds)
     part = ids[:PART]
     few = questions[:RANK_BM25_QUESTIONS]
-    ours_of_part, _ = _plain(part, vocabulary, store, scratch / "plain-part", asked)
+    write_bm25(scratch / "part", _postings(part), vocabulary, PLAIN)
+    ours_of_part = _ours(scratch / "part", _Head(store, len(part)), asked)
     of_part = _latencies(
         {"odqa": ours_of_part, "rank-bm25": _rank_bm25(part, asked, vocabulary)}, few, 1
     )
@@ -177,36 +174,26 @@ def _beside_peers(
     }
 
 
-def _number(
-    store: PassageStore, tokenizer: Any, scratch: Path
-) -> tuple[list[np.ndarray], list[str]]:
-    """The words of every passage (title once, heading, text) as numbers; kept in ``scratch``."""
-    kept, names = scratch / "words.npz", scratch / "words.json"
-    if not names.exists():
-        numbers: dict[str, int] = {}
-        blocks = []
-        for start in range(0, len(store), BLOCK):
-            passages = store.passages(range(start, min(start + BLOCK, len(store))))
-            blocks += [
-                np.array([numbers.setdefault(w, len(numbers)) for w in terms.words], np.int32)
-                for terms in passage_terms(passages, tokenizer)
-            ]
-            print(f"\r{start + len(passages)} of {len(store)} tokenised", end="", file=sys.stderr)
-        counts = np.array([len(block) for block in blocks])
-        np.savez(kept, ids=np.concatenate(blocks), counts=counts)
-        names.write_text(json.dumps(list(numbers), ensure_ascii=False), encoding="utf-8")
-    with np.load(kept) as arrays:
-        ids = np.split(arrays["ids"], np.cumsum(arrays["counts"])[:-1])
-    return ids, json.loads(names.read_text(encoding="utf-8"))
+def _words_of(plain: Path, n_passages: int) -> tuple[list[np.ndarray], list[str]]:
+    """The words of every passage as numbers, as often as they occur, from the index's postings."""
+    rows = np.arange(n_passages, dtype=np.int32)
+    blocks = list(stored_postings(plain / "sparse", PLAIN, rows))
+    of_passage = np.concatenate([block.rows for block in blocks])
+    counts = np.concatenate([block.units for block in blocks]) // UNITS
+    terms = np.concatenate([block.terms for block in blocks])
+    order = np.argsort(of_passage, kind="stable")
+    repeated = np.repeat(terms[order], counts[order])
+    lengths = np.bincount(of_passage, weights=counts, minlength=n_passages).astype(np.int64)
+    ids = np.split(repeated, np.cumsum(lengths)[:-1])
+    return ids, MappedVocabulary(plain / "sparse").terms()
 
 
 class _Words:
     """The words of the questions, tokenised beforehand as for the peers."""
 
-    fingerprint = "words"
-
     def __init__(self, asked: dict[str, list[str]]) -> None:
         self._asked = asked
+        self.fingerprint = create_tokenizer("mecab").fingerprint
 
     def terms(self, texts: Sequence[str]) -> list[Any]:
         from odqa.types import Terms
@@ -217,21 +204,10 @@ class _Words:
         return [self._asked[text] for text in texts]
 
 
-def _plain(
-    ids: Sequence[np.ndarray],
-    vocabulary: Sequence[str],
-    store: PassageStore,
-    directory: Path,
-    asked: dict[str, list[str]],
-) -> tuple[Search, float]:
+def _ours(directory: Path, store: Any, asked: dict[str, list[str]]) -> Search:
     """Our own engine over the same terms; rows and scores, as the peers give."""
-    started = time.perf_counter()
-    if not (directory / "sparse.json").exists():
-        write_bm25(directory, _postings(ids), vocabulary, PLAIN)
-    seconds = round(time.perf_counter() - started, 1)
-    shown = _Head(store, len(ids))
-    retriever = Bm25Retriever.open(directory, shown, _Words(asked), replace(PLAIN))
-    return (lambda question: retriever.rank([question], k=K)), seconds
+    retriever = Bm25Retriever.open(directory, store, _Words(asked), PLAIN)
+    return lambda question: retriever.rank([question], k=K)
 
 
 class _Head:

@@ -195,9 +195,7 @@ class DenseRetriever(RowRetriever):
             found = self._searched.search(question[np.newaxis], width)
             scores, rows = found[0][0], found[1][0]
             scores, rows = scores[rows >= 0], rows[rows >= 0]
-        vectors = self._vectors.reconstruct_batch(rows)  # (width, dim)
-        exact = np.einsum("nd,d->n", vectors.astype(np.float64), question.astype(np.float64))
-        return rows, exact.astype(np.float32)
+        return rows, self._vectors.scores(question, rows)
 
 
 def _read_parameters(directory: Path) -> dict[str, Any]:

@@ -76,10 +76,17 @@ class FiveBitVectors:
             turned = vector[np.newaxis] @ rotation(self.dim)
             candidates = np.sort(self._scan.search(turned, wide)[1][0])
             candidates = candidates[candidates >= 0]
-            exact = self._turned(candidates) @ turned[0]
+            exact = np.einsum("nd,d->n", self._turned(candidates), turned[0])
             best = np.argsort(-exact, kind="stable")[:k]
             scores[place, : len(best)], rows[place, : len(best)] = exact[best], candidates[best]
         return scores, rows
+
+    def scores(self, vector: Vectors, rows: Rows) -> Scores:
+        """(len(rows),) inner products with one (dim,) vector, summed in double precision."""
+        turned = (vector[np.newaxis] @ rotation(self.dim))[0].astype(np.float64)
+        vectors = self._turned(rows).astype(np.float64)
+        exact: Scores = np.einsum("nd,d->n", vectors, turned).astype(np.float32)
+        return exact
 
     def reconstruct_batch(self, rows: Rows) -> Vectors:
         """(len(rows), dim) the vectors as far as five bits tell."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from odqa.protocols import Vectors
 from odqa.retrieval.ranking import Rows, Scores
-from odqa.retrieval.storages import VectorIndex
+from odqa.retrieval.storages import FaissVectors, Searchable, VectorIndex
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _SCORES = 1 << 26  # scores computed at once
 _FAISS_MAX_K = 2048  # FAISS's limit on a GPU
 
 
-def on_device(index: VectorIndex, dim: int, device: str) -> tuple[VectorIndex, int]:
+def on_device(index: VectorIndex, dim: int, device: str) -> tuple[Searchable, int]:
     """The index to search, and the greatest k it takes.
 
     Args:
@@ -48,11 +48,12 @@ def _faiss_on_gpu(index: VectorIndex, number: int) -> Any:
     import faiss
 
     n_gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if n_gpus <= number or not isinstance(index, faiss.IndexFlat):
+    flat = index.index if isinstance(index, FaissVectors) else None
+    if n_gpus <= number or not isinstance(flat, faiss.IndexFlat):
         return None
     try:
-        copy = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, index)
-        copy.search(np.zeros((1, index.d), dtype=np.float32), 1)
+        copy = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, flat)
+        copy.search(np.zeros((1, flat.d), dtype=np.float32), 1)
     except RuntimeError as error:  # "no kernel image is available for execution on the device"
         logger.info("FAISS cannot search on GPU %d (%s)", number, error)
         return None
@@ -84,7 +85,6 @@ class TorchVectors:
         import torch
 
         self.ntotal = index.ntotal
-        self.reconstruct_batch = index.reconstruct_batch
         kind = torch.float16 if half else torch.float32
         self._vectors = torch.empty((index.ntotal, dim), dtype=kind, device=device)
         for start in range(0, index.ntotal, _CHUNK):

@@ -35,13 +35,21 @@ _TRAINING_VECTORS = 100_000  # what a storage that learns is shown
 _EFFORTS = (16, 32, 64, 128, 256, 512)  # lists, or nodes of a graph, that are visited
 
 
-class VectorIndex(Protocol):
-    """Vectors that can be searched by inner product: a FAISS index, or what stands in for one."""
-
-    ntotal: int
+class Searchable(Protocol):
+    """What finds the vectors with the greatest inner products."""
 
     def search(self, vectors: Vectors, k: int) -> tuple[Scores, Rows]:
         """(n, k) scores and rows, best first; a row of -1 where there are fewer."""
+        ...
+
+
+class VectorIndex(Searchable, Protocol):
+    """Stored vectors that can be searched, scored, and read back."""
+
+    ntotal: int
+
+    def scores(self, vector: Vectors, rows: Rows) -> Scores:
+        """(len(rows),) inner products with one (dim,) vector, summed in double precision."""
         ...
 
     def reconstruct_batch(self, rows: Rows) -> Vectors:
@@ -143,7 +151,7 @@ def update_vectors(directory: Path, old: Path, storage: str, kept: Rows, vectors
         gone = np.setdiff1d(np.arange(index.ntotal), kept)
         index.remove_ids(faiss.IDSelectorBatch(gone))
     else:  # lists and graphs have no removal that closes the gaps in the rows' numbers
-        before = _OneByOne(faiss.read_index(str(old / _FILE)), None)
+        before = FaissVectors(faiss.read_index(str(old / _FILE)))
         index.reset()
         for start in range(0, len(kept), _CHUNK):
             index.add(before.reconstruct_batch(kept[start : start + _CHUNK]))
@@ -166,10 +174,7 @@ def open_vectors(directory: Path, storage: str, dim: int, effort: int | None = N
     import faiss
 
     index = faiss.read_index(str(directory / _FILE), faiss.IO_FLAG_MMAP_IFC)
-    if isinstance(index, faiss.IndexFlatCodes):
-        whole: VectorIndex = index
-        return whole
-    return _OneByOne(index, effort)
+    return FaissVectors(index, effort)
 
 
 def measure_recall(
@@ -194,7 +199,7 @@ def measure_recall(
     k = min(RECALL_AT, len(vectors))
     floors = _kth_scores(vectors, probes, k)
     index = open_vectors(directory, storage, vectors.shape[1])
-    if not isinstance(index, _OneByOne) or not index.is_partial:
+    if not isinstance(index, FaissVectors) or not index.is_partial:
         return _recall(index, vectors, probes, floors, k), None
     for effort in _EFFORTS:
         index.set_effort(effort)
@@ -224,26 +229,23 @@ def _kth_scores(vectors: Vectors, probes: Vectors, k: int) -> Scores:
     return kth
 
 
-class _OneByOne:
-    """A FAISS index that looks at a part of its vectors; each question is asked by itself.
+class FaissVectors:
+    """A FAISS index, at a given effort if it looks at a part of its vectors only."""
 
-    In a batch FAISS sums in another order, and could visit other lists.
-    """
-
-    def __init__(self, index: Any, effort: int | None) -> None:
+    def __init__(self, index: Any, effort: int | None = None) -> None:
         import faiss
 
         space = faiss.ParameterSpace()
         space.initialize(index)
         ranges = space.parameter_ranges
         known = {ranges.at(i).name for i in range(ranges.size())}
-        self._index, self._space = index, space
+        self.index, self._space = index, space
         self._parameter = next((name for name in ("nprobe", "efSearch") if name in known), None)
+        self._whole = isinstance(index, faiss.IndexFlatCodes)
         inverted = faiss.try_extract_index_ivf(index)
         if inverted is not None:
             inverted.make_direct_map()
         self.ntotal = int(index.ntotal)
-        self.reconstruct_batch = index.reconstruct_batch
         if effort is not None:
             self.set_effort(effort)
 
@@ -255,11 +257,30 @@ class _OneByOne:
     def set_effort(self, effort: int) -> None:
         """Visit so many lists, or nodes of a graph."""
         if self._parameter is not None:
-            self._space.set_index_parameter(self._index, self._parameter, effort)
+            self._space.set_index_parameter(self.index, self._parameter, effort)
 
     def search(self, vectors: Vectors, k: int) -> tuple[Scores, Rows]:
-        found = [self._index.search(vector[np.newaxis], k) for vector in vectors]
+        """As ``VectorIndex.search``.
+
+        A part is looked at for each question by itself: in a batch FAISS sums in another order, and
+        could visit other lists.
+        """
+        if self._whole:
+            scores, rows = self.index.search(vectors, k)
+            return scores, rows
+        found = [self.index.search(vector[np.newaxis], k) for vector in vectors]
         return np.concatenate([s for s, _ in found]), np.concatenate([r for _, r in found])
+
+    def scores(self, vector: Vectors, rows: Rows) -> Scores:
+        """As ``VectorIndex.scores``."""
+        vectors = self.reconstruct_batch(rows).astype(np.float64)
+        exact: Scores = np.einsum("nd,d->n", vectors, vector.astype(np.float64)).astype(np.float32)
+        return exact
+
+    def reconstruct_batch(self, rows: Rows) -> Vectors:
+        """As ``VectorIndex.reconstruct_batch``."""
+        vectors: Vectors = self.index.reconstruct_batch(rows)
+        return vectors
 
 
 def _chunks(vectors: Vectors) -> Iterator[Vectors]:
