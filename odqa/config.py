@@ -108,6 +108,7 @@ class ReaderConfig:
     max_answer_chars: int = 60  # a longer span is no answer
     length_penalty: float = 0.2  # what each character of a span beyond the eighth costs, in logits
     n_best: int = 5  # readings kept of each passage
+    yes_no: bool = True  # a yes/no question is answered "yes" or "no", not by a span
     batch_tokens: int = 6144  # tokens in a batch, padding included
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
