@@ -256,7 +256,7 @@ class _Asking:
         print_answers(console, trace)
         if self._scores is not None:
             fused = [reading for reading in trace.readings if reading.sentence is None]
-            print_explanation(console, trace, self._scores(fused))
+            print_explanation(console, trace, self._scores(trace.question, fused))
 
 
 def _answer_record(answer: Any) -> dict[str, Any]:
@@ -314,7 +314,7 @@ def _reading_pipeline(config: Config) -> Pipeline:
 
 
 def _scores(arguments: argparse.Namespace, config: Config) -> Any:
-    """With ``--explain``: readings to their places on the fused scale."""
+    """With ``--explain``: a question's readings to their places on the fused scale."""
     if not arguments.explain:
         return None
     from odqa.fusion import LogLinearFusion
