@@ -119,15 +119,15 @@ class FusionConfig:
     """Log-linear fusion: weighted scores of reader and retrieval, and clues (0: not looked at)."""
 
     reader_weight: float = 1.0  # of the reader's score
-    retrieval_weight: float = 1.0  # of the retrieval score, standardised over the candidates
-    temperature: float = 3.4  # above 1: less sure probabilities
-    no_answer_bias: float = 14.0  # score of "no answer" on the fused scale
-    names_article: float = 3.7  # clue: the question names the passage's article
-    article_start: float = 1.4  # clue: the passage is the first of its article
-    is_title: float = 5.0  # clue: the answer is the title of its article
+    retrieval_weight: float = 1.2  # of the retrieval score, standardised over the candidates
+    temperature: float = 2.2  # above 1: less sure probabilities
+    no_answer_bias: float = 10.0  # score of "no answer" on the fused scale
+    names_article: float = 3.6  # clue: the question names the passage's article
+    article_start: float = 0.9  # clue: the passage is the first of its article
+    is_title: float = 3.5  # clue: the answer is the title of its article
     wrong_type: float = -14.0  # clue: no date for 언제, no number for 몇, a number for 누구 or 어디
     broken: float = -8.0  # clue: begins within a word, ends within a number, or a bracket is open
-    single_character: float = -6.0  # clue: the answer is one character
+    single_character: float = -6.5  # clue: the answer is one character
 
 
 @dataclass(frozen=True, slots=True)
