@@ -103,13 +103,14 @@ class ReaderConfig:
     """The reader. Lengths are in tokens of its own tokenizer unless named otherwise."""
 
     model: str = "reader-ko"  # a bundled name, a Hugging Face id, or a folder
-    passages: int = 5  # candidates read for one question
+    passages: int = 10  # candidates read for one question
     max_length: int = 384  # of a window: question and a stretch of the passage
     stride: int = 128  # tokens two windows of a long passage share
     max_question_length: int = 64  # a longer question is cut
     max_answer_chars: int = 60  # a longer span is no answer
     length_penalty: float = 0.2  # what each character of a span beyond the eighth costs, in logits
     n_best: int = 5  # readings kept of each passage
+    yes_no: bool = True  # a yes/no question is answered "yes" or "no", not by a span
     batch_tokens: int = 6144  # tokens in a batch, padding included
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
@@ -117,12 +118,18 @@ class ReaderConfig:
 
 @dataclass(frozen=True, slots=True)
 class FusionConfig:
-    """Log-linear fusion: score = reader_weight * reader + retrieval_weight * retrieval."""
+    """Log-linear fusion: weighted scores of reader and retrieval, and clues (0: not looked at)."""
 
     reader_weight: float = 1.0  # of the reader's score
-    retrieval_weight: float = 4.0  # of the retrieval score, standardised over the candidates
-    temperature: float = 1.5  # above 1: less sure probabilities
+    retrieval_weight: float = 1.2  # of the retrieval score, standardised over the candidates
+    temperature: float = 2.2  # above 1: less sure probabilities
     no_answer_bias: float = 10.0  # score of "no answer" on the fused scale
+    names_article: float = 3.6  # clue: the question names the passage's article
+    article_start: float = 0.9  # clue: the passage is the first of its article
+    is_title: float = 3.5  # clue: the answer is the title of its article
+    wrong_type: float = -14.0  # clue: no date for 언제, no number for 몇, a number for 누구 or 어디
+    broken: float = -8.0  # clue: begins within a word, ends within a number, or a bracket is open
+    single_character: float = -6.5  # clue: the answer is one character
 
 
 @dataclass(frozen=True, slots=True)

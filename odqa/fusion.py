@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from odqa.config import FusionConfig
 from odqa.errors import ConfigError, OdqaError
 from odqa.text.answers import normalize_answer
+from odqa.text.clues import Clues, find_clues
 from odqa.types import Answer, Prediction, Reading
+
+CLUES = tuple(field.name for field in dataclasses.fields(Clues))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,12 @@ class LogLinearFusion:
 
     For a reading r of the passage c, with the weights of the configuration::
 
-        fused(r) = reader_weight * r.score + retrieval_weight * z(c)
+        fused(r) = reader_weight * r.score + retrieval_weight * z(c) + sum of clue weights
 
     where z is the retrieval score standardised over the question's candidates (see
     ``standardize``). Its mean is 0, so the fused scale keeps the reader's zero, which is where
-    ``no_answer_bias`` lives. With the temperature T::
+    ``no_answer_bias`` lives. The clues (``odqa.text.clues``) are those that the span shows; a text
+    that is no span has none. With the temperature T::
 
         Z           = sum over readings of exp(fused / T) + exp(no_answer_bias / T)
         P(answer)   = sum over its readings of exp(fused / T) / Z
@@ -50,12 +55,13 @@ class LogLinearFusion:
         Raises:
             ConfigError: a weight is not a finite number, or the temperature is not above 0.
         """
-        for name in ("reader_weight", "retrieval_weight", "temperature", "no_answer_bias"):
-            if not math.isfinite(getattr(config, name)):
-                raise ConfigError(f"fusion.{name}: must be a finite number")
+        for field in dataclasses.fields(config):
+            if not math.isfinite(getattr(config, field.name)):
+                raise ConfigError(f"fusion.{field.name}: must be a finite number")
         if config.temperature <= 0:
             raise ConfigError(f"fusion.temperature: must be above 0, got {config.temperature}")
         self.config = config
+        self._clues = {name: weight for name in CLUES if (weight := getattr(config, name)) != 0}
 
     def fuse(self, question: str, readings: Sequence[Reading], *, k: int) -> Prediction:
         """At most ``k`` answers, best first; ties by passage id, then by place in the passage.
@@ -66,7 +72,7 @@ class LogLinearFusion:
             OdqaError: a reader or retrieval score is not a finite number.
         """
         temperature = self.config.temperature
-        groups = _group(self.score_readings(readings))
+        groups = _group(self.score_readings(question, readings))
         none = self.config.no_answer_bias / temperature
         totals = [log_sum_exp([f.score / temperature for f in group]) for group in groups]
         log_z = log_sum_exp([*totals, none])
@@ -77,7 +83,7 @@ class LogLinearFusion:
         answers.sort(key=lambda answer: (-answer.score, *_place(answer.evidence[0])))
         return Prediction(question, tuple(answers[:k]), math.exp(none - log_z))
 
-    def score_readings(self, readings: Sequence[Reading]) -> list[FusedReading]:
+    def score_readings(self, question: str, readings: Sequence[Reading]) -> list[FusedReading]:
         """Each different reading once with its fused score, best first.
 
         A reading given twice (the same text at the same place of the same passage) speaks once,
@@ -92,12 +98,31 @@ class LogLinearFusion:
                 continue
             retrieval = z[reading.candidate.passage.passage_id]
             score = (
-                self.config.reader_weight * reading.score + self.config.retrieval_weight * retrieval
+                self.config.reader_weight * reading.score
+                + self.config.retrieval_weight * retrieval
+                + self._sum_of_clues(question, reading)
             )
             place = _place(reading)
             if place not in best or best[place].reading.score < reading.score:
                 best[place] = FusedReading(reading, retrieval, score)
         return sorted(best.values(), key=lambda f: (-f.score, *_place(f.reading)))
+
+    def _sum_of_clues(self, question: str, reading: Reading) -> float:
+        if not self._clues:
+            return 0.0
+        clues = clues_of(question, reading)
+        return math.fsum(weight for name, weight in self._clues.items() if getattr(clues, name))
+
+
+def clues_of(question: str, reading: Reading) -> Clues:
+    """The clues of a reading; a text that is no span has none."""
+    if reading.start is None or reading.end is None:
+        return Clues()
+    passage = reading.candidate.passage
+    first = passage.passage_id.endswith("#0")
+    return find_clues(
+        question, passage.title, passage.text, reading.start, reading.end, first=first
+    )
 
 
 def standardize(scores: Mapping[str, float]) -> dict[str, float]:

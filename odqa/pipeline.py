@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from odqa.errors import UsageError
 from odqa.protocols import Fusion, Reader, Reranker, Retriever
+from odqa.reading.polar import PolarAnswerer
 from odqa.types import Candidate, Passage, Prediction, Reading
 
 
@@ -32,7 +33,7 @@ class Pipeline:
     ``retriever`` may be None where passages are always given (``answer_passages``).
     ``n_passages`` candidates are read for a question. ``rerank_depth`` is how many candidates the
     reranker wants to see at least; ``n_readings`` how many readings reach the fusion (default: ten
-    times ``n_passages``).
+    times ``n_passages``). ``polar`` answers the yes/no questions, without reader and fusion.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Pipeline:
         reranker: Reranker | None = None,
         rerank_depth: int = 20,
         n_readings: int | None = None,
+        polar: PolarAnswerer | None = None,
     ) -> None:
         """Put the components together.
 
@@ -55,6 +57,7 @@ class Pipeline:
         self.reader = reader
         self.fusion = fusion
         self.reranker = reranker
+        self.polar = polar
         self.n_passages = _at_least_one(n_passages, "the number of passages to read")
         self.rerank_depth = _at_least_one(rerank_depth, "the number of passages to rerank")
         self.n_readings = _at_least_one(
@@ -133,18 +136,31 @@ class Pipeline:
         candidates: Sequence[Sequence[Candidate]],
         k: int,
     ) -> list[Trace]:
-        if not questions:
-            return []
-        readings = self.reader.read(questions, candidates, k=self.n_readings)
-        return [
-            Trace(question, tuple(first), tuple(second), tuple(read), self._fuse(question, read, k))
-            for question, first, second, read in zip(
-                questions, retrieved, candidates, readings, strict=True
-            )
-        ]
+        polar = [self.polar is not None and self.polar.accepts(question) for question in questions]
+        to_read = [i for i, is_polar in enumerate(polar) if not is_polar]
+        read = dict(zip(to_read, self._readings(questions, candidates, to_read), strict=True))
+        traces = []
+        for i, question in enumerate(questions):
+            if self.polar is not None and polar[i]:
+                readings, prediction = self.polar.answer(question, candidates[i], k=k)
+            else:
+                readings = read[i]
+                prediction = self.fusion.fuse(question, readings, k=k)
+            first, second = tuple(retrieved[i]), tuple(candidates[i])
+            traces.append(Trace(question, first, second, tuple(readings), prediction))
+        return traces
 
-    def _fuse(self, question: str, readings: Sequence[Reading], k: int) -> Prediction:
-        return self.fusion.fuse(question, readings, k=k)
+    def _readings(
+        self,
+        questions: Sequence[str],
+        candidates: Sequence[Sequence[Candidate]],
+        rows: Sequence[int],
+    ) -> list[list[Reading]]:
+        if not rows:
+            return []
+        return self.reader.read(
+            [questions[i] for i in rows], [candidates[i] for i in rows], k=self.n_readings
+        )
 
 
 def retrieve_and_rerank(

@@ -70,7 +70,7 @@ class Reading:
 
     ``score`` is comparable across all passages read for one question (a logit difference against
     "no answer here", not a per-passage softmax). ``candidate.passage.text[start:end] == text``;
-    both offsets are None for a generated text that is no span.
+    both offsets are None for a text that is no span; ``sentence`` then bounds what it rests on.
     """
 
     candidate: Candidate
@@ -78,6 +78,7 @@ class Reading:
     score: float
     start: int | None
     end: int | None
+    sentence: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

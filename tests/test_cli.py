@@ -250,6 +250,23 @@ def test_given_passages_instead_of_an_index(odqa: Run, home: Path) -> None:
     assert answer["evidence"][0]["text"] == passage["text"]
 
 
+def test_a_yes_no_question(odqa: Run, home: Path) -> None:
+    text = "앙부일구는 해시계이다. 장영실이 만들었다."
+    passage = {"id": "새글#7", "title": "앙부일구", "text": text}
+    (home / "given.jsonl").write_text(json.dumps(passage), encoding="utf-8")
+    command = ("ask", "앙부일구는 해시계인가요?", "--passages", "given.jsonl", *READER)
+    record = json.loads(odqa(*command, "--json")[1])
+    assert [answer["text"] for answer in record["answers"]] == ["yes", "no"]
+    (evidence,) = record["answers"][0]["evidence"]
+    assert (evidence["start"], evidence["end"]) == (None, None)
+    assert evidence["sentence"] == "앙부일구는 해시계이다."
+    shown = odqa(*command, "--explain")[1]
+    assert shown.startswith("예  ")
+    assert "앙부일구는 해시계이다." in shown
+    left_to_the_reader = json.loads(odqa(*command, "--json", "--set", "reader.yes_no=false")[1])
+    assert left_to_the_reader["answers"][0]["text"] == "만들었다."
+
+
 def test_evaluate_open(odqa: Run, home: Path) -> None:
     questions = [("a", "거북선 제작", "이순신"), ("b", "측우기 제작", "아무개")]
     lines = [json.dumps({"id": i, "question": q, "answers": [a]}) for i, q, a in questions]
@@ -314,7 +331,7 @@ def test_a_library_that_prints_does_not_spoil_stdout(
 
 
 def test_configuration_file_and_set(odqa: Run, home: Path) -> None:
-    (home / "c.yaml").write_text("reader:\n  model: last-word\nfusion:\n  no_answer_bias: 9.0\n")
+    (home / "c.yaml").write_text("reader:\n  model: last-word\nfusion:\n  no_answer_bias: 20.0\n")
     command = ("ask", "거북선", "--json", "--config", "c.yaml", "--retriever", "sparse")
     biased = json.loads(odqa(*command)[1])
     plain = json.loads(

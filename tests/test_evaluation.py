@@ -22,7 +22,7 @@ from odqa.evaluation.run import (
     evaluate_retrieval,
 )
 from odqa.evaluation.scoring import ANSWER_METRICS, RANKING_METRICS, score_answer
-from odqa.fusion import LogLinearFusion
+from odqa.fusion import CLUES, LogLinearFusion
 from odqa.pipeline import Pipeline
 from odqa.types import Candidate, Example, Passage, Reading
 
@@ -112,7 +112,14 @@ def pipeline(*, n_passages: int = 3, rerank: bool = False) -> Pipeline:
     return Pipeline(
         TableRetriever(),
         TableReader(),
-        LogLinearFusion(FusionConfig(retrieval_weight=0.0, temperature=1.0, no_answer_bias=8.0)),
+        LogLinearFusion(
+            FusionConfig(
+                **dict.fromkeys(CLUES, 0.0),
+                retrieval_weight=0.0,
+                temperature=1.0,
+                no_answer_bias=8.0,
+            )
+        ),
         n_passages=n_passages,
         reranker=LastFirst() if rerank else None,
         rerank_depth=3,

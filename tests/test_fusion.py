@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -6,10 +7,11 @@ from hypothesis import strategies as st
 
 from odqa.config import FusionConfig
 from odqa.errors import ConfigError, OdqaError
-from odqa.fusion import LogLinearFusion, log_sum_exp, standardize
+from odqa.fusion import CLUES, LogLinearFusion, log_sum_exp, standardize
 from odqa.types import Candidate, Passage, Reading
 
-PLAIN = FusionConfig(temperature=1.0, retrieval_weight=1.0, no_answer_bias=0.0)
+WITHOUT_CLUES = dict.fromkeys(CLUES, 0.0)
+PLAIN = FusionConfig(**WITHOUT_CLUES, temperature=1.0, retrieval_weight=1.0, no_answer_bias=0.0)
 
 
 def candidate(
@@ -37,7 +39,11 @@ def test_one_reading_against_no_answer() -> None:
 
 def test_weights_temperature_and_bias_by_hand() -> None:
     config = FusionConfig(
-        reader_weight=0.5, retrieval_weight=2.0, temperature=2.0, no_answer_bias=1.0
+        **WITHOUT_CLUES,
+        reader_weight=0.5,
+        retrieval_weight=2.0,
+        temperature=2.0,
+        no_answer_bias=1.0,
     )
     readings = [
         reading("1#0", "세종", 4.0, retrieval=10.0),
@@ -72,7 +78,11 @@ def test_equal_answers_add_their_evidence_and_overtake() -> None:
 
 def test_score_is_aggregated_at_the_temperature() -> None:
     readings = [reading("1#0", "가", 1.0), reading("2#0", "가", 3.0)]
-    (answer,) = LogLinearFusion(FusionConfig(temperature=4.0)).fuse("q", readings, k=1).answers
+    (answer,) = (
+        LogLinearFusion(FusionConfig(**WITHOUT_CLUES, temperature=4.0))
+        .fuse("q", readings, k=1)
+        .answers
+    )
     assert answer.score == pytest.approx(4 * math.log(math.exp(1 / 4) + math.exp(3 / 4)))
 
 
@@ -122,10 +132,10 @@ def test_blank_readings_are_dropped() -> None:
 @pytest.mark.parametrize(
     ("config", "key"),
     [
-        (FusionConfig(temperature=0.0), "fusion.temperature"),
-        (FusionConfig(temperature=-1.0), "fusion.temperature"),
-        (FusionConfig(reader_weight=math.nan), "fusion.reader_weight"),
-        (FusionConfig(no_answer_bias=math.inf), "fusion.no_answer_bias"),
+        (FusionConfig(**WITHOUT_CLUES, temperature=0.0), "fusion.temperature"),
+        (FusionConfig(**WITHOUT_CLUES, temperature=-1.0), "fusion.temperature"),
+        (FusionConfig(**WITHOUT_CLUES, reader_weight=math.nan), "fusion.reader_weight"),
+        (FusionConfig(**WITHOUT_CLUES, no_answer_bias=math.inf), "fusion.no_answer_bias"),
     ],
 )
 def test_bad_configuration_is_named(config: FusionConfig, key: str) -> None:
@@ -167,7 +177,7 @@ some_readings = st.lists(
 def test_probabilities_sum_to_one_and_order_holds(
     readings: list[Reading], temperature: float, bias: float
 ) -> None:
-    config = FusionConfig(temperature=temperature, no_answer_bias=bias)
+    config = FusionConfig(**WITHOUT_CLUES, temperature=temperature, no_answer_bias=bias)
     prediction = LogLinearFusion(config).fuse("q", readings, k=100)
     total = sum(answer.probability for answer in prediction.answers)
     assert total + prediction.no_answer_probability == pytest.approx(1.0)
@@ -179,7 +189,29 @@ def test_probabilities_sum_to_one_and_order_holds(
 
 @given(some_readings, st.floats(-5, 5))
 def test_more_bias_only_makes_no_answer_likelier(readings: list[Reading], bias: float) -> None:
-    low = LogLinearFusion(FusionConfig(no_answer_bias=bias)).fuse("q", readings, k=100)
-    high = LogLinearFusion(FusionConfig(no_answer_bias=bias + 1)).fuse("q", readings, k=100)
+    low = LogLinearFusion(FusionConfig(**WITHOUT_CLUES, no_answer_bias=bias)).fuse(
+        "q", readings, k=100
+    )
+    high = LogLinearFusion(FusionConfig(**WITHOUT_CLUES, no_answer_bias=bias + 1)).fuse(
+        "q", readings, k=100
+    )
     assert [a.text for a in low.answers] == [a.text for a in high.answers]
     assert high.no_answer_probability >= low.no_answer_probability
+
+
+def test_clues_are_added_by_hand() -> None:
+    config = dataclasses.replace(PLAIN, names_article=3.0, article_start=0.5, single_character=-7.0)
+    item = reading("1#0", "세종", 2.0)
+    (fused,) = LogLinearFusion(config).score_readings("제목은 무엇인가?", [item])
+    assert fused.score == pytest.approx(2.0 + 3.0 + 0.5)
+    (fused,) = LogLinearFusion(config).score_readings("무엇인가?", [reading("1#1", "세", 2.0)])
+    assert fused.score == pytest.approx(2.0 - 7.0)
+    generated = reading("1#0", "세종", 2.0, start=None)
+    (fused,) = LogLinearFusion(config).score_readings("제목은 무엇인가?", [generated])
+    assert fused.score == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("name", CLUES)
+def test_every_clue_has_a_finite_weight(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        LogLinearFusion(dataclasses.replace(PLAIN, **{name: math.nan}))

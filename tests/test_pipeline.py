@@ -7,11 +7,12 @@ from small_components import PASSAGES, LastWordReader, OverlapRetriever, Shortes
 
 from odqa.config import FusionConfig
 from odqa.errors import UsageError
-from odqa.fusion import LogLinearFusion
+from odqa.fusion import CLUES, LogLinearFusion
 from odqa.pipeline import Pipeline, given_candidates
 from odqa.protocols import Fusion, Reader, Reranker, Retriever
 
-PLAIN = FusionConfig(retrieval_weight=1.0, no_answer_bias=0.0)
+WITHOUT_CLUES = dict.fromkeys(CLUES, 0.0)
+PLAIN = FusionConfig(**WITHOUT_CLUES, retrieval_weight=1.0, no_answer_bias=0.0)
 
 
 @pytest.fixture

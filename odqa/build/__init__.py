@@ -4,6 +4,7 @@ from odqa.build.budgets import Alternative, Budget, Choice, fit
 from odqa.build.components import (
     create_encoder,
     create_fusion,
+    create_polar,
     create_reader,
     create_reranker,
     create_tokenizer,
@@ -27,6 +28,7 @@ __all__ = [
     "build_index",
     "create_encoder",
     "create_fusion",
+    "create_polar",
     "create_reader",
     "create_reranker",
     "create_tokenizer",

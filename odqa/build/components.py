@@ -23,6 +23,7 @@ from odqa.text.tokenizers import create_tokenizer
 __all__ = [
     "create_encoder",
     "create_fusion",
+    "create_polar",
     "create_reader",
     "create_reranker",
     "create_tokenizer",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from odqa.reading.polar import PolarAnswerer
     from odqa.retrieval.ranking import RowRetriever
 
 logger = logging.getLogger(__name__)
@@ -148,6 +150,13 @@ def create_fusion(config: FusionConfig) -> Fusion:
     return _log_linear_fusion(config)
 
 
+def create_polar(config: ReaderConfig) -> PolarAnswerer | None:
+    """What answers yes/no questions, or None where they are left to the reader."""
+    from odqa.reading.polar import PolarAnswerer
+
+    return PolarAnswerer() if config.yes_no else None
+
+
 def legs_of(retriever: str) -> tuple[str, ...]:
     """The legs that ``retrieval.retriever`` stands for.
 
@@ -218,6 +227,7 @@ def open_pipeline(index: Path | str, config: Config) -> Pipeline:
         n_passages=config.reader.passages,
         reranker=create_reranker(config.rerank, config.dense) if hybrid else None,
         rerank_depth=config.rerank.depth,
+        polar=create_polar(config.reader),
     )
 
 

@@ -255,7 +255,8 @@ class _Asking:
         console = self._stream.console()
         print_answers(console, trace)
         if self._scores is not None:
-            print_explanation(console, trace, self._scores(trace.readings))
+            fused = [reading for reading in trace.readings if reading.sentence is None]
+            print_explanation(console, trace, self._scores(trace.question, fused))
 
 
 def _answer_record(answer: Any) -> dict[str, Any]:
@@ -277,6 +278,10 @@ def _answer_record(answer: Any) -> dict[str, Any]:
 
 def _evidence_record(reading: Reading) -> dict[str, Any]:
     passage = reading.candidate.passage
+    sentence = {}
+    if reading.sentence is not None:
+        begin, end = reading.sentence
+        sentence = {"sentence": passage.text[begin:end]}
     return {
         "passage_id": passage.passage_id,
         "doc_id": passage.doc_id,
@@ -284,6 +289,7 @@ def _evidence_record(reading: Reading) -> dict[str, Any]:
         "text": passage.text,
         "start": reading.start,
         "end": reading.end,
+        **sentence,
     }
 
 
@@ -295,7 +301,7 @@ def _index_pipeline(arguments: argparse.Namespace, config: Config) -> Pipeline:
 
 
 def _reading_pipeline(config: Config) -> Pipeline:
-    from odqa.build import create_fusion, create_reader
+    from odqa.build import create_fusion, create_polar, create_reader
     from odqa.pipeline import Pipeline
 
     return Pipeline(
@@ -303,11 +309,12 @@ def _reading_pipeline(config: Config) -> Pipeline:
         create_reader(config.reader),
         create_fusion(config.fusion),
         n_passages=config.reader.passages,
+        polar=create_polar(config.reader),
     )
 
 
 def _scores(arguments: argparse.Namespace, config: Config) -> Any:
-    """With ``--explain``: readings to their places on the fused scale."""
+    """With ``--explain``: a question's readings to their places on the fused scale."""
     if not arguments.explain:
         return None
     from odqa.fusion import LogLinearFusion

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from odqa.fusion import FusedReading
 from odqa.pipeline import Trace
+from odqa.reading.polar import NO, YES
 from odqa.text.sentences import split_sentences
 from odqa.types import Answer, Candidate, Reading
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _EVIDENCE_STYLE = "bold yellow"
 _MAX_EVIDENCE_CHARS = 300
 _SHOWN_CHARS = 160
+_SAID = {YES: "예", NO: "아니요"}
 
 
 def print_answers(console: Console, trace: Trace) -> None:
@@ -28,7 +30,7 @@ def print_answers(console: Console, trace: Trace) -> None:
         console.print("no answer found")
         return
     for answer in answers:
-        line = Text(answer.text, style="bold green")
+        line = Text(_SAID.get(answer.text, answer.text), style="bold green")
         line.append(f"  {answer.probability:.1%}", style="not bold default")
         _line(console, line)
         reading = answer.evidence[0]
@@ -46,7 +48,8 @@ def print_answers(console: Console, trace: Trace) -> None:
 def print_explanation(console: Console, trace: Trace, fused: Sequence[FusedReading]) -> None:
     """Every score that went into the answers: those read, and the readings of each answer.
 
-    ``fused`` holds the readings with their place on the fused scale.
+    ``fused`` holds the readings with their place on the fused scale; what answers yes or no has
+    none.
     """
     console.print()
     _table(
@@ -56,11 +59,7 @@ def print_explanation(console: Console, trace: Trace, fused: Sequence[FusedReadi
         [_candidate_row(trace, candidate) for candidate in trace.candidates],
     )
     places = {id(item.reading): item for item in fused}
-    rows = [
-        row
-        for answer in trace.prediction.answers
-        for row in _answer_rows(answer, [places[id(r)] for r in answer.evidence])
-    ]
+    rows = [row for answer in trace.prediction.answers for row in _answer_rows(answer, places)]
     headers = ("answer", "probability", "passage", "reader", "retrieval", "retrieval z", "fused")
     _table(console, "Evidence of each answer", headers, rows)
     _line(console, f"probability that none of the readings is right: {_none(trace)}")
@@ -75,7 +74,8 @@ def evidence_sentence(reading: Reading, *, mark: bool) -> Text:
 
     text = reading.candidate.passage.text
     if reading.start is None or reading.end is None:
-        return Text(_shorten(" ".join(text.split()), _SHOWN_CHARS))
+        begin, end = reading.sentence or (0, len(text))
+        return Text(_shorten(" ".join(text[begin:end].split()), _SHOWN_CHARS))
     start, end = _sentence_bounds(text, reading.start, reading.end)
     before = _one_line(text[start : reading.start])
     after = _one_line(text[reading.end : end])
@@ -125,19 +125,22 @@ def _candidate_row(trace: Trace, candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def _answer_rows(answer: Answer, evidence: Sequence[FusedReading]) -> list[tuple[str, ...]]:
-    return [
-        (
-            item.reading.text,
-            f"{answer.probability:.1%}" if place == 0 else "",
-            item.reading.candidate.passage.passage_id,
-            f"{item.reading.score:.3f}",
-            f"{item.reading.candidate.score:.4g}",
-            f"{item.retrieval:+.3f}",
-            f"{item.score:.3f}",
+def _answer_rows(answer: Answer, places: Mapping[int, FusedReading]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for number, reading in enumerate(answer.evidence):
+        fused = places.get(id(reading))
+        scale = (f"{fused.retrieval:+.3f}", f"{fused.score:.3f}") if fused else ("", "")
+        rows.append(
+            (
+                reading.text,
+                f"{answer.probability:.1%}" if number == 0 else "",
+                reading.candidate.passage.passage_id,
+                f"{reading.score:.3f}",
+                f"{reading.candidate.score:.4g}",
+                *scale,
+            )
         )
-        for place, item in enumerate(evidence)
-    ]
+    return rows
 
 
 def _table(
