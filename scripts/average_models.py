@@ -31,7 +31,10 @@ def main() -> None:
     ignored = shutil.ignore_patterns("checkpoint-*", "README.md", WEIGHTS)
     shutil.copytree(arguments.second, arguments.output, ignore=ignored, dirs_exist_ok=True)
     averaged = {
-        name: (arguments.weight * tensor + (1 - arguments.weight) * first[name]).contiguous()
+        # what neither run has trained stays equal bit by bit, and so can be shared when exported
+        name: tensor.contiguous()
+        if tensor.equal(first[name])
+        else (arguments.weight * tensor + (1 - arguments.weight) * first[name]).contiguous()
         for name, tensor in second.items()
     }
     save_file(averaged, arguments.output / WEIGHTS, metadata={"format": "pt"})
