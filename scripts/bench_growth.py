@@ -70,6 +70,7 @@ def _measure(corpus: str, passages: int, questions: Path) -> dict[str, Any]:
         "opening_seconds": search["opening_seconds"],
         "milliseconds": search["milliseconds"],
         "resident_megabytes": search["resident_mb"],
+        "of_that_in_files_megabytes": search["of_that_in_files_mb"],
     }
 
 
