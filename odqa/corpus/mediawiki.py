@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import xml.etree.ElementTree as ElementTree
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -34,11 +35,12 @@ def read_mediawiki(path: Path, *, workers: int = 0) -> Iterator[tuple[None, Docu
     pages = _pages(path)
     parallel = path.is_file() and path.stat().st_size >= _PARALLEL_BYTES
     plain = _plain_parallel(pages, workers or n_cores()) if parallel else _plain(pages)
-    for page_id, title, text in plain:
-        yield None, document_of({"id": page_id, "title": title, "text": text}, path=path)
+    with contextlib.closing(plain):  # an error between two articles must end the processes too
+        for page_id, title, text in plain:
+            yield None, document_of({"id": page_id, "title": title, "text": text}, path=path)
 
 
-def _plain(pages: Iterable[_Page]) -> Iterator[_Page]:
+def _plain(pages: Iterable[_Page]) -> Generator[_Page]:
     return ((page_id, title, plain_text(wikitext)) for page_id, title, wikitext in pages)
 
 
@@ -46,7 +48,7 @@ def _plain_batch(pages: list[_Page]) -> list[_Page]:
     return list(_plain(pages))
 
 
-def _plain_parallel(pages: Iterator[_Page], workers: int) -> Iterator[_Page]:
+def _plain_parallel(pages: Iterator[_Page], workers: int) -> Generator[_Page]:
     """As ``_plain``, in order, by a pool of processes that is never far ahead of its reader."""
     with worker_pool(workers, "making wikitext plain") as pool:
         waiting: deque[Future[list[_Page]]] = deque()
