@@ -113,7 +113,7 @@ class ReaderConfig:
     yes_no: bool = True  # a yes/no question is answered "yes" or "no", not by a span
     batch_tokens: int = 6144  # tokens in a batch, padding included
     device: str = "auto"  # auto | cpu | cuda | cuda:N
-    precision: str = "auto"  # auto | fp32 | bf16 | fp16
+    precision: str = "auto"  # auto | fp32 | bf16 | fp16; the bundled reader's: auto | fp32 | int8
 
 
 @dataclass(frozen=True, slots=True)

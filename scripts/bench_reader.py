@@ -1,5 +1,7 @@
 """Windows a second: the bundled reader beside the 12-layer base in torch fp32, in the same run.
 
+The reader runs in each precision that this processor has (fp32, int8).
+
     python scripts/bench_reader.py QUESTIONS.json BASE [--windows 128] [--rounds 3]
 
 QUESTIONS is a KorQuAD file whose windows are read; BASE the folder of the base model
@@ -21,6 +23,7 @@ import torch
 from transformers import AutoModel
 
 from odqa.corpus.datasets import read_examples
+from odqa.models.devices import has_byte_products
 from odqa.models.weights import WEIGHTS
 from odqa.reading.extractive import BUNDLED, OnnxSpanModel
 from odqa.reading.windows import Window, WindowLimits, make_windows
@@ -66,29 +69,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
-    reader = OnnxSpanModel(WEIGHTS / BUNDLED)
+    precisions = ["fp32", "int8"] if has_byte_products() else ["fp32"]
+    readers = {name: OnnxSpanModel(WEIGHTS / BUNDLED, name) for name in precisions}
     base = AutoModel.from_pretrained(args.base, add_pooling_layer=False).eval()
-    windows = windows_of(reader, args.questions, args.windows, args.length)
-    reader.logits(windows[:8])
+    windows = windows_of(readers["fp32"], args.questions, args.windows, args.length)
+    for reader in readers.values():
+        reader.logits(windows[:8])
     torch_read(base, windows[:16])
-    rates: dict[str, list[float]] = {"bundled": [], "torch": []}
+    rates: dict[str, list[float]] = {name: [] for name in (*readers, "torch")}
     for _ in range(args.rounds):
         for name in rates:
             began = time.perf_counter()
-            if name == "bundled":
-                reader.logits(windows)
+            if name in readers:
+                readers[name].logits(windows)
             else:
                 torch_read(base, windows)
             rates[name].append(len(windows) / (time.perf_counter() - began))
-    ratios = [a / b for a, b in zip(rates["bundled"], rates["torch"], strict=True)]
-    result = {
+    result: dict[str, Any] = {
         "windows": len(windows),
         "tokens_a_window": round(statistics.mean(len(w.ids) for w in windows), 1),
         "threads": torch.get_num_threads(),
-        "bundled_windows_per_second": [round(rate, 2) for rate in rates["bundled"]],
         "torch_fp32_12_layers_windows_per_second": [round(rate, 2) for rate in rates["torch"]],
-        "ratio_median": round(statistics.median(ratios), 3),
     }
+    for name in readers:
+        ratios = [a / b for a, b in zip(rates[name], rates["torch"], strict=True)]
+        result[f"bundled_{name}_windows_per_second"] = [round(rate, 2) for rate in rates[name]]
+        result[f"ratio_{name}_median"] = round(statistics.median(ratios), 3)
     print(json.dumps(result))
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from pathlib import Path
 
 from odqa.errors import ConfigError, OdqaError
 
 logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+EXPORTED_PRECISIONS = ("auto", "fp32", "int8")
+
+# Without them ONNX Runtime adds products of bytes in 16 bits, where they overflow.
+_BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def pick_device(wanted: str) -> str:
@@ -46,6 +52,40 @@ def pick_precision(wanted: str, device: str) -> str:
 
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return _fastest_on_cpu()
+
+
+def pick_exported_precision(wanted: str, *, has_int8: bool) -> str:
+    """``auto`` becomes int8 where a processor multiplies bytes exactly and fast, else fp32.
+
+    Args:
+        wanted: auto, fp32 or int8.
+        has_int8: whether the export has a graph for int8.
+
+    Raises:
+        ConfigError: another precision, or int8 where there is none.
+    """
+    if wanted not in EXPORTED_PRECISIONS:
+        known = ", ".join(EXPORTED_PRECISIONS)
+        raise ConfigError(f"reader.precision: an exported reader has no '{wanted}'; it has {known}")
+    if wanted == "auto":
+        return "int8" if has_int8 and has_byte_products() else "fp32"
+    if wanted == "int8" and not has_int8:
+        raise ConfigError("reader.precision: this reader was exported without int8; use fp32")
+    if wanted == "int8" and not has_byte_products():
+        raise ConfigError(
+            "reader.precision: this processor has no instructions for int8 (VNNI); use auto or fp32"
+        )
+    return wanted
+
+
+def has_byte_products(cpu_info: Path = _CPU_INFO) -> bool:
+    """Whether the processor adds products of bytes in 32 bits (VNNI or AMX), as Linux tells it."""
+    try:
+        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not _BYTE_PRODUCTS.isdisjoint(flags.split())
 
 
 @functools.cache

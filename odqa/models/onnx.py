@@ -20,7 +20,9 @@ from odqa.models.weights import read_metadata, read_tensors
 from odqa.processes import n_cores
 
 GRAPH, WEIGHTS_FILE, TOKENIZER = "model.onnx", "weights.safetensors", "tokenizer.json"
+INT8_GRAPH = "model.int8.onnx"
 SPAN_HEAD = "logits"
+CODES, SCALES = ".codes", ".scales"  # a matrix of integers with a scale for each column
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -65,6 +67,23 @@ def _layer_tensors(
     return found
 
 
+def int8_tensors(tensors: Mapping[str, Floats]) -> dict[str, npt.NDArray[Any]]:
+    """``runtime_tensors`` with the layers' matrices as ``CODES`` int8 and ``SCALES`` fp32.
+
+    value = code * its column's scale; the largest of a column has the code 127 or -127.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, values in tensors.items():
+        if values.ndim != 2 or not name.startswith("l"):
+            found[name] = values
+            continue
+        scales = np.abs(values).max(axis=0) / 127
+        scales[scales == 0] = 1
+        found[name + CODES] = np.rint(values / scales).astype(np.int8)
+        found[name + SCALES] = scales
+    return found
+
+
 def exported_file(folder: Path, name: str) -> Path:
     """A file of an export, or of the export that it shares tensors with."""
     path = folder / name
@@ -90,25 +109,34 @@ def load_tensors(folder: Path) -> dict[str, Floats]:
 class OnnxTransformer:
     """An exported model: token ids of texts to its output for each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, precision: str = "fp32") -> None:
+        """
+        Args:
+            folder: of the export.
+            precision: fp32, or int8: the layers' products are of integers (exports of readers).
+
+        Raises:
+            OdqaError: the export is damaged or cannot be run.
+        """
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # kept: the session reads these arrays where they are
+        # the graph is written as it is to run; more would fuse the layers' norms into a slower one
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         tensors = runtime_tensors(load_tensors(folder))
         self.max_length = len(tensors["positions"])
+        graph = (folder / (INT8_GRAPH if precision == "int8" else GRAPH)).read_bytes()
+        # kept: the session reads these arrays where they are
         self._values = {
             name: ort.OrtValue.ortvalue_from_numpy(values)
-            for name, values in _used(tensors, folder).items()
+            for name, values in _used(tensors, graph).items()
         }
         options.add_external_initializers(list(self._values), list(self._values.values()))
         try:
-            self._session = ort.InferenceSession(
-                (folder / GRAPH).read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise OdqaError(f"{folder}: the exported model cannot be run ({error})") from error
         self._pool = ThreadPoolExecutor(n_threads(), thread_name_prefix="odqa-model")
@@ -127,10 +155,11 @@ class OnnxTransformer:
         return output
 
 
-def _used(values: dict[str, Floats], folder: Path) -> dict[str, Floats]:
-    """Without the layers that a graph cut to fewer does not have."""
-    graph = (folder / GRAPH).read_bytes()
-    return {name: array for name, array in values.items() if name.encode() in graph}
+def _used(values: dict[str, Floats], graph: bytes) -> dict[str, npt.NDArray[Any]]:
+    """What a graph takes: one that was cut to fewer layers has not all, one may want integers."""
+    wanted = {name: array for name, array in values.items() if name.encode() in graph}
+    integers = f"l0.qkv.weight{CODES}".encode() in graph
+    return {**(int8_tensors(wanted) if integers else wanted)}
 
 
 def n_threads() -> int:

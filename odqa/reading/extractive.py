@@ -47,8 +47,18 @@ class SpanModel(Protocol):
 class OnnxSpanModel:
     """An exported reader (``odqa.training.export``), run without torch."""
 
-    def __init__(self, folder: Path) -> None:
-        from odqa.models.onnx import TOKENIZER, OnnxTransformer, exported_file
+    def __init__(self, folder: Path, precision: str = "auto") -> None:
+        """
+        Args:
+            folder: of the export.
+            precision: auto, fp32 or int8.
+
+        Raises:
+            OdqaError: the folder is no export of a reader, or damaged.
+            ConfigError: there is no such precision, or not on this processor.
+        """
+        from odqa.models.devices import pick_exported_precision
+        from odqa.models.onnx import INT8_GRAPH, TOKENIZER, OnnxTransformer, exported_file
 
         if not (folder / "odqa.json").is_file():
             raise OdqaError(f"{folder} is not an exported reader")
@@ -57,7 +67,9 @@ class OnnxSpanModel:
             exported_file(folder, TOKENIZER), morphemes=settings["morphemes"]
         )
         self.layout = Layout.from_json(settings["layout"])
-        self._model = OnnxTransformer(folder)
+        has_int8 = (folder / INT8_GRAPH).is_file()
+        self.precision = pick_exported_precision(precision, has_int8=has_int8)
+        self._model = OnnxTransformer(folder, self.precision)
         self.max_length = self._model.max_length
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
@@ -186,7 +198,7 @@ class ExtractiveReader:
         """
         folder = WEIGHTS / BUNDLED if config.model == BUNDLED else Path(config.model)
         if (folder / "model.onnx").is_file():
-            return cls(OnnxSpanModel(folder), config)
+            return cls(OnnxSpanModel(folder, config.precision), config)
         return cls(TransformersSpanModel.load(config), config)
 
     def read(
