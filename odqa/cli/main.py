@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from odqa import __version__
-from odqa.cli import ask, build_index, doctor, evaluate, repair, search, update_index, verify
+from odqa.cli import ask, build_index, doctor, evaluate, repair, search, serve, update_index, verify
 from odqa.cli.options import add_common_options
 from odqa.cli.output import ResultStream
 from odqa.errors import MissingDependencyError, OdqaError
@@ -57,7 +57,7 @@ def make_parser(*, with_training: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="odqa", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"odqa {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (build_index, update_index, search, ask, evaluate, verify, repair, doctor):
+    for module in (build_index, update_index, search, ask, serve, evaluate, verify, repair, doctor):
         command = commands.add_parser(
             module.NAME, help=module.HELP, description=module.HELP, allow_abbrev=False
         )

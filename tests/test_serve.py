@@ -1,0 +1,137 @@
+"""``odqa serve``, a process of its own, asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("starlette")
+
+
+def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "odqa", "serve", "--port", "0", "--retriever", "sparse", *arguments],
+        cwd=home,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    process = start(home)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    found = re.search(r"'small' at (http://127\.0\.0\.1:\d+)$", line.strip())
+    assert found, line + process.stderr.read()
+    yield found[1]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+
+
+def get(url: str) -> tuple[str, bytes]:
+    with urllib.request.urlopen(url, timeout=60) as response:
+        return response.headers["Content-Type"], response.read()
+
+
+def post(url: str, body: Any) -> tuple[int, dict[str, Any]]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(url, content, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_answers_are_those_of_ask(address: str, odqa: Run) -> None:
+    question = "훈민정음 창제는 누가?"
+    code, out, err = odqa("ask", "--json", "--no-timing", "--retriever", "sparse", question)
+    assert code == 0, err
+    assert post(f"{address}/ask", {"question": question}) == (200, json.loads(out))
+    status, found = post(
+        f"{address}/ask", {"questions": [question, {"id": "b", "question": "거북선?"}]}
+    )
+    assert status == 200
+    assert found["results"][0] == json.loads(out)
+    assert found["results"][1]["id"] == "b"
+    status, found = post(f"{address}/ask", {"question": question, "top_n": 1, "explain": True})
+    assert len(found["answers"]) <= 1
+    assert found["candidates"][0]["rank"] == 1
+
+
+def test_passages_are_those_of_search(address: str, odqa: Run) -> None:
+    code, out, _ = odqa("search", "--json", "--retriever", "sparse", "측우기")
+    assert code == 0
+    status, found = post(f"{address}/search", {"question": "측우기"})
+    assert (status, found["candidates"]) == (200, json.loads(out)["candidates"])
+    assert len(post(f"{address}/search", {"question": "조선", "top_k": 1})[1]["candidates"]) == 1
+
+
+def test_health_and_page(address: str) -> None:
+    kind, content = get(f"{address}/health")
+    assert kind == "application/json"
+    assert json.loads(content).items() >= {"status": "ok", "index": "small"}.items()
+    kind, content = get(address)
+    assert kind == "text/html; charset=utf-8"
+    assert "질문을 입력하세요" in content.decode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "no JSON"),
+        (b'{"question": "\xff"}', "no JSON in UTF-8"),
+        ([1], "must be a JSON object"),
+        ({}, "either 'question' or 'questions'"),
+        ({"question": "가", "questions": ["나"]}, "either"),
+        ({"question": " \n"}, "empty"),
+        ({"question": 3}, "must be strings"),
+        ({"question": "가", "id": 3}, "must be strings"),
+        ({"question": "\ud800"}, "Unicode"),
+        ({"question": "가", "topn": 3}, "unknown field 'topn'; known: explain, id"),
+        ({"question": "가", "top_n": 0}, "'top_n' must be a whole number"),
+        ({"question": "가", "top_n": True}, "'top_n' must be"),
+        ({"question": "가", "explain": "yes"}, "'explain' must be"),
+        ({"questions": []}, "1 to 256"),
+        ({"questions": ["가"] * 257}, "1 to 256"),
+        ({"questions": ["가", 3]}, "question 2 must be"),
+        ({"question": "가" * 400_000}, "longer than 1,000,000 bytes"),
+    ],
+)
+def test_a_bad_request_is_refused(address: str, body: Any, message: str) -> None:
+    status, found = post(f"{address}/ask", body)
+    assert status == 400
+    assert message in found["error"]
+    assert post(f"{address}/ask", {"question": "거북선"})[0] == 200  # it goes on
+
+
+def test_a_port_in_use_is_said(odqa: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = odqa("serve", "--port", str(port))
+    assert code == 1
+    assert f"cannot listen at 127.0.0.1, port {port}" in err
+    assert odqa("serve", "--port", "70000")[0] == 2
+
+
+def test_the_extra_is_named(odqa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, err = odqa("serve")
+    assert code == 1
+    assert "pip install 'odqa[serve]'" in err
