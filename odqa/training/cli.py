@@ -72,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "times",
     )  # fmt: skip
     asking.add_argument("--output", required=True, type=Path, help="the KorQuAD file to write")
+    asking.add_argument(
+        "--reader", metavar="NAME",
+        help="keep what this reader answers as made: reader-ko, a Hugging Face id or a folder",
+    )  # fmt: skip
+    asking.add_argument(
+        "--index", help="keep what finds its passage in this index of the corpus: a name or folder"
+    )
+    asking.add_argument("--indexes-dir", type=Path, default=Path("indexes"), metavar="DIR")
     _add_settings(asking)
     asking.set_defaults(handler=_make_questions)
     exporting = kinds.add_parser(
@@ -231,19 +239,34 @@ def _train_encoder(arguments: argparse.Namespace) -> None:
 
 
 def _make_questions(arguments: argparse.Namespace) -> None:
+    from odqa.build import create_reader, open_retriever
+    from odqa.config import Config
     from odqa.corpus import read_documents
     from odqa.corpus.datasets import read_examples
-    from odqa.training.synthetic import QuestionConfig, make_questions, write_questions
+    from odqa.store import find_index
+    from odqa.training.questions import QuestionConfig, make_questions, write_questions
+    from odqa.training.roundtrip import Outcomes, kept_questions
 
-    config = _settings(QuestionConfig(), arguments)
+    reader = {"reader": {"model": arguments.reader}} if arguments.reader else {}
+    config = _settings(QuestionConfig(), arguments, **reader)
+    config.check()
     titles = {
         example.passage.title
         for name in arguments.without
         for example in read_examples(name)
         if example.passage is not None
     }
-    articles = make_questions(read_documents(arguments.corpus), config, without=titles)
-    write_questions(articles, arguments.output)
+    index = find_index(arguments.index, arguments.indexes_dir) if arguments.index else None
+    outcomes = Outcomes()
+    kept = kept_questions(
+        make_questions(read_documents(arguments.corpus), config, without=titles),
+        config,
+        outcomes,
+        reader=create_reader(config.reader) if config.reader.model else None,
+        retriever=open_retriever(index, Config()) if index else None,
+    )
+    write_questions(kept, arguments.output)
+    logger.info("%s: %s", arguments.output, outcomes)
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -1,91 +1,29 @@
-"""Questions made from text: a statement with a phrase taken out of it is a question about it.
+"""A statement with a phrase taken out of it is a question about that phrase.
 
-A sentence of a passage gives an answer (a date, a number with its unit, a name, a title in quotes
-or a noun phrase before a particle), and the rest of the sentence the question, in one of two
-forms: the answer's place is taken by an interrogative ("언제", "누구", "어느 대학교") and the
-last predicate asks, or the last predicate is made to modify a noun that names the kind of answer
-("... 졸업한 대학교는?"). The article's title is put in where the sentence has no subject or only a
-pronoun. A question that copies its sentence teaches looking up, not reading, so clauses and phrases
-without the answer are left out at random, words are moved and some nouns replaced by near ones.
+It takes one of two forms: the answer's place is taken by an interrogative ("언제", "누구", "어느
+대학교") and the last predicate asks, or the last predicate is made to modify a noun that names the
+kind of answer ("... 졸업한 대학교는?"). The article's title is put in where the sentence has no
+subject or only a pronoun. A question that copies its sentence teaches looking up, not reading, so
+clauses and phrases without the answer are left out at random, words are moved and some nouns
+replaced by near ones.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odqa.config import CorpusConfig
-from odqa.corpus import split_passages
 from odqa.errors import MissingDependencyError
-from odqa.text.morphemes import analyse, tag_and_parts
-from odqa.text.sentences import split_sentences
-from odqa.types import Document, Passage
+from odqa.training.answers import BRACKETS, PRONOUNS, Answer, Unit, units_of
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from odqa.training.questions import QuestionConfig
 
-
-@dataclass(frozen=True, slots=True)
-class QuestionConfig:
-    """How many questions, from which passages, and how far from their sentences."""
-
-    questions: int = 30_000
-    articles_skipped: float = 0.0  # share of the articles that is passed over
-    per_passage: int = 2  # at most
-    per_article: int = 6  # at most
-    shortest_passage: int = 200  # characters; a passage's length is drawn for each article
-    longest_passage: int = 500
-    cleft: float = 0.6  # share of questions of the form "... 한 사람은?"
-    drop_phrase: float = 0.08  # chance for a phrase without the answer to be left out
-    drop_clause: float = 0.5  # chance for all clauses before the answer's to be left out
-    replace_noun: float = 0.12  # chance for a common noun to become a near one
-    shuffle: float = 0.1  # chance for two phrases before the predicate to change places
-    keywords: float = 0.05  # share of questions that are only their nouns
-    seed: int = 13
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """A MeCab morpheme: surface, its tag, MeCab's class of it, its parts, its place."""
-
-    surface: str
-    tag: str
-    kind: str
-    parts: tuple[tuple[str, str], ...]
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is asked for: ``text[start:end]`` of the sentence, and what sort of thing it is."""
-
-    start: int
-    end: int
-    sort: str  # date | year | number | person | place | title | thing
-    head: str = ""  # the noun that says what it is: 대학교, 영화, 명
-
-
-_PRONOUNS = frozenset(
-    ("그", "그녀", "이", "이들", "그들", "이것", "그것", "이곳", "그곳", "본인", "자신", "저")
-)
-_DATE = re.compile(
-    r"(?:기원전 ?)?\d{1,4}년(?: ?\d{1,2}월(?: ?\d{1,2}일)?)?(?:대|경)?"
-    r"|\d{1,2}월 ?\d{1,2}일|\d{1,2}세기"
-)
-_QUOTED = re.compile(
-    r"[《〈「『]([^《》〈〉「」『』]{2,30})[》〉」』]|[\"“‘']([^\"”’'“‘]{2,20})[\"”’']"
-)
-_BRACKETS = re.compile(r"\s*[(\[（][^()\[\]（）]*[)\]）]")
-_NOUNS = ("NNG", "NNP", "SL", "SH", "SN", "XPN", "XSN", "XR", "NR")
 _HEADS = {
     "date": ("날은", "날짜는", "때는", "시기는", "것은 언제인가"),
     "year": ("해는", "연도는", "년도는", "것은 몇 년인가", "것은 언제인가", "때는"),
@@ -109,214 +47,18 @@ _CLOSED = {"은": "는", "이": "가", "을": "를", "과": "와", "으로": "�
 _OPEN = {opened: closed for closed, opened in _CLOSED.items()}
 
 
-def make_questions(
-    documents: Iterable[Document], config: QuestionConfig, *, without: Collection[str] = ()
-) -> Iterator[dict[str, Any]]:
-    """Articles in KorQuAD's form with questions made from them, until there are enough.
-
-    Args:
-        documents: read once, in their order.
-        without: titles of articles that give no question, such as those of a test set; compared
-            without spaces and underscores.
-    """
-    random = np.random.default_rng(config.seed)
-    left_out = {bare_title(title) for title in without}
-    total, sorts = 0, Counter[str]()
-    for document in documents:
-        if total >= config.questions:
-            break
-        # drawn first: which articles are taken does not hang on what they hold
-        if random.random() < config.articles_skipped or bare_title(document.title) in left_out:
-            continue
-        paragraphs = []
-        made = 0
-        for passage in _passages(document, config, random):
-            questions = []
-            for sort, question, answer in _of_passage(passage, config, random):
-                sorts[sort] += 1
-                name = f"s{document.doc_id}-{made}"
-                questions.append({"id": name, "question": question, "answers": [answer]})
-                made += 1
-            if questions:
-                paragraphs.append({"context": passage.text, "qas": questions})
-            if made >= config.per_article:
-                break
-        if paragraphs:
-            total += made
-            yield {"title": document.title, "paragraphs": paragraphs}
-    logger.info("%d questions: %s", total, dict(sorted(sorts.items())))
-
-
-def bare_title(title: str) -> str:
-    """A title as it is compared: KorQuAD writes "_" for spaces."""
-    return re.sub(r"[\s_]", "", title).casefold()
-
-
-def write_questions(articles: Iterable[dict[str, Any]], path: Path) -> int:
-    """Write articles as one KorQuAD file, without holding them; the number of questions."""
-    total = 0
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write('{"version": "synthetic", "data": [')
-        for i, article in enumerate(articles):
-            file.write(",\n" if i else "\n")
-            file.write(json.dumps(article, ensure_ascii=False))
-            total += sum(len(paragraph["qas"]) for paragraph in article["paragraphs"])
-        file.write("\n]}\n")
-    part.replace(path)
-    return total
-
-
-def _passages(
-    document: Document, config: QuestionConfig, random: np.random.Generator
-) -> list[Passage]:
-    """The document's passages in a random order, all of one drawn length."""
-    length = int(random.integers(config.shortest_passage, config.longest_passage + 1))
-    passages = split_passages(document, CorpusConfig(passage_chars=length))
-    # a stub's only sentence says nothing that a reader would have to look for
-    passages = [p for p in passages if len(p.text) >= 100]
-    return [passages[i] for i in random.permutation(len(passages))]
-
-
-def _of_passage(
-    passage: Passage, config: QuestionConfig, random: np.random.Generator
-) -> list[tuple[str, str, dict[str, Any]]]:
-    """(sort of answer, question, answer record) of at most ``per_passage`` sentences."""
-    spans = split_sentences(passage.text)
-    found: list[tuple[str, str, dict[str, Any]]] = []
-    for row in random.permutation(len(spans)):
-        start, end = spans[row]
-        sentence = passage.text[start:end]
-        whole = 20 <= len(sentence) <= 200 and re.search(r"다[.\"”']?$", sentence)
-        if not whole or "formula_" in sentence:  # what WikiExtractor leaves of a formula
-            continue
-        units = _units(sentence)
-        answers = find_answers(sentence, units)
-        if not answers:
-            continue
-        weights = np.array([0.25 if a.sort == "thing" else 1.0 for a in answers])
-        answer = answers[int(random.choice(len(answers), p=weights / weights.sum()))]
-        question = ask(sentence, units, answer, passage.title, config, random)
-        text = sentence[answer.start : answer.end]
-        if question is None or text in question:
-            continue
-        record = {"text": text, "answer_start": start + answer.start}
-        found.append((answer.sort, question, record))
-        if len(found) == config.per_passage:
-            break
-    return found
-
-
-def _units(text: str) -> list[_Unit]:
-    units = []
-    for surface, feature, start in analyse(text):
-        tag, parts = tag_and_parts(surface, feature)
-        kind = feature.split(",", 2)[1]
-        units.append(_Unit(surface, tag, kind, parts, start, start + len(surface)))
-    return units
-
-
-# The answer -----------------------------------------------------------------------------------
-
-
-def find_answers(text: str, units: Sequence[_Unit]) -> list[Answer]:
-    """The phrases of a sentence that can be asked for; none inside another."""
-    found = [_date(match) for match in _DATE.finditer(text)]
-    for match in _QUOTED.finditer(text):
-        inner = 1 if match.group(1) else 2
-        found.append(Answer(match.start(inner), match.end(inner), "title"))
-    quiet = [match.span() for match in _BRACKETS.finditer(text)]
-    found = [a for a in found if not any(a.start < end and start < a.end for start, end in quiet)]
-    for answer in [*_numbers(text, units), *_noun_phrases(text, units)]:
-        taken = [(other.start, other.end) for other in found] + quiet
-        if not any(answer.start < end and start < answer.end for start, end in taken):
-            found.append(answer)
-    return [answer for answer in found if answer.end - answer.start >= 2]
-
-
-def _date(match: re.Match[str]) -> Answer:
-    year = re.fullmatch(r"(?:기원전 ?)?\d{1,4}년", match.group())
-    return Answer(match.start(), match.end(), "year" if year else "date")
-
-
-def _numbers(text: str, units: Sequence[_Unit]) -> Iterator[Answer]:
-    """Numbers with the unit after them: "1,200 명", "35.2km", "제4대"."""
-    i = 0
-    while i < len(units):
-        if units[i].tag != "SN":
-            i += 1
-            continue
-        first = i
-        while (
-            i < len(units)
-            and units[i].tag in ("SN", "NR", "SC", "SY")
-            and (i == first or units[i].start == units[i - 1].end)
-        ):
-            i += 1
-        if i < len(units) and units[i].tag in ("NNBC", "NNB", "SL", "SY"):
-            start = units[first].start - (text[: units[first].start].endswith("제"))
-            yield Answer(start, units[i].end, "number", units[i].surface)
-            i += 1
-
-
-def _noun_phrases(text: str, units: Sequence[_Unit]) -> Iterator[Answer]:
-    """Runs of nouns that a particle or a comma follows, at most four words."""
-    i = 0
-    while i < len(units):
-        if not _is_noun(units[i]):
-            i += 1
-            continue
-        first = i
-        while i < len(units) and _is_noun(units[i]):
-            gap = units[i].start - units[i - 1].end if i > first else 0
-            if gap > 1:
-                break
-            i += 1
-        run = units[first:i]
-        after = units[i] if i < len(units) else None
-        ended = after is not None and after.start == run[-1].end
-        if not ended or after is None or not after.tag.startswith(("J", "VCP")):
-            continue
-        phrase = text[run[0].start : run[-1].end]
-        if phrase in _PRONOUNS or phrase.count(" ") > 3 or len(phrase) < 2 or len(phrase) > 30:
-            continue
-        if run[0].start and not text[run[0].start - 1].isspace():
-            continue
-        named = [u for u in run if u.tag in ("NNP", "SL", "SH")]
-        kinds = {u.kind for u in named}
-        head = run[-1].surface if run[-1].tag == "NNG" and len(run[-1].surface) >= 2 else ""
-        if (not named and len(run) < 2) or run[-1].surface == "적":
-            continue
-        # what a name's last noun says of it is surer than MeCab's class of its first
-        if not head and "인명" in kinds:
-            yield Answer(run[0].start, run[-1].end, "person")
-        elif not head and "지명" in kinds:
-            yield Answer(run[0].start, run[-1].end, "place")
-        elif len(run) > 1:
-            yield Answer(run[0].start, run[-1].end, "thing", head)
-        elif named:
-            yield Answer(run[0].start, run[-1].end, "thing")
-
-
-def _is_noun(unit: _Unit) -> bool:
-    return unit.tag in _NOUNS
-
-
-# The question ---------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Phrase:
     """An eojeol of the question being made."""
 
     text: str
-    units: Sequence[_Unit]
+    units: Sequence[Unit]
     answer: bool  # holds the answer
 
 
 def ask(
     text: str,
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     answer: Answer,
     title: str,
     config: QuestionConfig,
@@ -362,9 +104,9 @@ def ask(
     return " ".join([*before, word, *after, f"{last}?"])
 
 
-def _phrases(text: str, units: Sequence[_Unit], answer: Answer) -> list[_Phrase]:
+def _phrases(text: str, units: Sequence[Unit], answer: Answer) -> list[_Phrase]:
     """The sentence's eojeols without brackets and closing marks."""
-    quiet = [m.span() for m in _BRACKETS.finditer(text) if not m.start() <= answer.start < m.end()]
+    quiet = [m.span() for m in BRACKETS.finditer(text) if not m.start() <= answer.start < m.end()]
     phrases = []
     for match in re.finditer(r"\S+", text):
         start, end = match.span()
@@ -486,7 +228,7 @@ def _with_subject(before: list[str], title: str, *, missing: bool, cleft: bool) 
     own = name + particle[0 if _closed(name) else 1]
     if before:
         bare = re.sub("(은|는|이|가|의)$", "", before[0])
-        if bare in _PRONOUNS and before[0] != bare:
+        if bare in PRONOUNS and before[0] != bare:
             genitive = before[0].endswith("의")
             return [f"{name}의" if genitive else own, *before[1:]]
     if any(name in phrase for phrase in before) or name in " ".join(before):
@@ -572,7 +314,7 @@ def _as_keywords(phrases: list[str], answer: Answer, random: np.random.Generator
     nouns = [
         unit.surface
         for phrase in phrases
-        for unit in _units(phrase)
+        for unit in units_of(phrase)
         if unit.tag in ("NNG", "NNP", "SL", "SN", "SH") and len(unit.surface) > 1
     ]
     head = answer.head or _WORDS[answer.sort][0]
