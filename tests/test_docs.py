@@ -127,11 +127,13 @@ def test_every_training_key_is_described() -> None:
     from odqa.training.reader import ReaderTrainingConfig
     from odqa.training.reranker import RerankerTrainingConfig
     from odqa.training.static import StaticTrainingConfig
+    from odqa.training.vocabulary import VocabularyConfig
 
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     keys = {f"loop.{field.name}" for field in dataclasses.fields(LoopConfig)}
     for config in (
         QuestionConfig, ReaderTrainingConfig, RerankerTrainingConfig, StaticTrainingConfig,
+        VocabularyConfig,
     ):  # fmt: skip
         keys |= {field.name for field in dataclasses.fields(config)} - {"loop", "model", "reader"}
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []

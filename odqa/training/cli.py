@@ -82,6 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--indexes-dir", type=Path, default=Path("indexes"), metavar="DIR")
     _add_settings(asking)
     asking.set_defaults(handler=_make_questions)
+    vocabulary = kinds.add_parser(
+        "tokenizer",
+        help="learn a vocabulary of pieces from text",
+        description="Learn sub-word pieces from a corpus and write a Hugging Face tokenizer.",
+    )
+    vocabulary.add_argument("--corpus", required=True, help="text: any source build-index reads")
+    vocabulary.add_argument("--vocabulary", type=int, metavar="N", help="pieces (default: 32000)")
+    vocabulary.add_argument(
+        "--output", default=Path("runs/tokenizer"), type=Path,
+        help="the folder to write (default: runs/tokenizer)",
+    )  # fmt: skip
+    _add_settings(vocabulary)
+    vocabulary.set_defaults(handler=_train_tokenizer)
     exporting = kinds.add_parser(
         "export",
         help="write a trained BERT in the form that runs without torch",
@@ -267,6 +280,15 @@ def _make_questions(arguments: argparse.Namespace) -> None:
     )
     write_questions(kept, arguments.output)
     logger.info("%s: %s", arguments.output, outcomes)
+
+
+def _train_tokenizer(arguments: argparse.Namespace) -> None:
+    from odqa.corpus import read_documents
+    from odqa.training.vocabulary import VocabularyConfig, train_tokenizer
+
+    given = {} if arguments.vocabulary is None else {"vocabulary": arguments.vocabulary}
+    config = _settings(VocabularyConfig(), arguments, **given)
+    train_tokenizer(read_documents(arguments.corpus), config, arguments.output)
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ class ReaderTrainingConfig:
     model: str = ""  # a Hugging Face id or folder: any encoder
     layers: int = 0  # keep only the lowest n layers; 0: all
     frozen_layers: int = -1  # the embeddings and the n lowest layers are not trained; -1: all are
-    morphemes: bool = False  # cut text at morpheme boundaries first (vocabularies with space marks)
+    morphemes: bool | None = None  # cut text at morpheme boundaries first; None: as the model's is
     titles: bool = True  # put the passage's title in front of it
     max_length: int = 384
     stride: int = 128
