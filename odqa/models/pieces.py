@@ -136,6 +136,14 @@ class PieceTokenizer:
             for encoding, text_words, text_starts in zip(encodings, words, starts, strict=True)
         ]
 
+    def encode_parts(self, parts: Sequence[str]) -> list[list[int]]:
+        """The ids of parts of words, each alone, as ``parts_of`` gives them."""
+        words = [[part] for part in parts]
+        encodings = self._tokenizer.encode_batch(
+            words, is_pretokenized=True, add_special_tokens=False
+        )
+        return [encoding.ids for encoding in encodings]
+
 
 def parts_of(text: str, *, morphemes: bool) -> list[tuple[str, int]]:
     """The parts of a text that no piece crosses, with their offsets.

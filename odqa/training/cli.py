@@ -95,6 +95,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     _add_settings(vocabulary)
     vocabulary.set_defaults(handler=_train_tokenizer)
+    pretraining = kinds.add_parser(
+        "pretrain",
+        help="teach an encoder a language from text",
+        description="Masked language modelling: a new encoder, or one to go on from, guesses "
+        "morphemes that are hidden from it.",
+    )
+    pretraining.add_argument("--corpus", required=True, help="text: any source build-index reads")
+    pretraining.add_argument(
+        "--model", help="a Hugging Face id or folder to go on from (default: a new model)"
+    )
+    pretraining.add_argument(
+        "--tokenizer", help="id or folder of the vocabulary (default: the model's own)"
+    )
+    _add_run_options(pretraining, "runs/pretrain")
+    pretraining.set_defaults(handler=_pretrain)
     exporting = kinds.add_parser(
         "export",
         help="write a trained BERT in the form that runs without torch",
@@ -289,6 +304,15 @@ def _train_tokenizer(arguments: argparse.Namespace) -> None:
     given = {} if arguments.vocabulary is None else {"vocabulary": arguments.vocabulary}
     config = _settings(VocabularyConfig(), arguments, **given)
     train_tokenizer(read_documents(arguments.corpus), config, arguments.output)
+
+
+def _pretrain(arguments: argparse.Namespace) -> None:
+    from odqa.training.pretraining import PretrainingConfig, pretrain
+
+    _hide_progress_bars()
+    named = {"model": arguments.model, "tokenizer": arguments.tokenizer}
+    given = {name: value for name, value in named.items() if value is not None}
+    pretrain(arguments.corpus, _settings(PretrainingConfig(), arguments, **given), arguments.output)
 
 
 def _export(arguments: argparse.Namespace) -> None:
