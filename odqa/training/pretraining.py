@@ -93,6 +93,7 @@ class PretrainingConfig:
             raise ConfigError("max_length must be 8 or more")
         if self.hidden_size % self.heads:
             raise ConfigError(f"hidden_size must be a multiple of heads, {self.heads}")
+        self.loop.check()  # before the corpus is read, which takes a while
 
 
 class PretrainingTask:
