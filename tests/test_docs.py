@@ -138,7 +138,7 @@ def test_every_requirement_has_its_licence() -> None:
 
 def test_every_training_key_is_described() -> None:
     pytest.importorskip("torch")
-    from odqa.training.loop import LoopConfig
+    from odqa.training.loop_config import LoopConfig
     from odqa.training.pretraining import PretrainingConfig
     from odqa.training.questions import QuestionConfig
     from odqa.training.reader import ReaderTrainingConfig

@@ -34,16 +34,15 @@ from odqa.types import Candidate, Document, Example
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from odqa.training.loop import LoopConfig  # noqa: E402
+from odqa.training.loop_config import LoopConfig  # noqa: E402
+from odqa.training.masked_model import load_model, surroundings  # noqa: E402
 from odqa.training.masking import Masking, morpheme_starts  # noqa: E402
 from odqa.training.new_vocabulary import spelt, take_vocabulary  # noqa: E402
 from odqa.training.packing import Packing, is_held_out, packed_corpus  # noqa: E402
 from odqa.training.pretraining import (  # noqa: E402
     PretrainingConfig,
     PretrainingTask,
-    load_model,
     pretrain,
-    surroundings,
 )
 from odqa.training.vocabulary import VocabularyConfig, train_tokenizer  # noqa: E402
 

@@ -34,7 +34,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from odqa.models.devices import pick_device, pick_precision  # noqa: E402
-from odqa.training.loop import LoopConfig  # noqa: E402
+from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.pairs import judged_pairs, reading_pairs  # noqa: E402
 from odqa.training.reader import (  # noqa: E402
     ReaderTask,

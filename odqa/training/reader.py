@@ -21,7 +21,8 @@ from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
 from odqa.reading.windows import WindowLimits, make_windows
 from odqa.training.dropout import set_dropout
-from odqa.training.loop import LoopConfig, length_batches, seed_everything
+from odqa.training.loop_config import LoopConfig
+from odqa.training.randomness import length_batches, seed_everything
 from odqa.training.record import DataFile, examples_digest
 from odqa.training.runs import run
 from odqa.types import Example, Passage

@@ -20,7 +20,8 @@ from odqa.metrics import hit_at, mrr_at, ndcg_at
 from odqa.models.devices import pick_precision
 from odqa.retrieval.cross_encoder import CrossEncoder
 from odqa.text.normalize import nfc
-from odqa.training.loop import LoopConfig, length_batches, seed_everything
+from odqa.training.loop_config import LoopConfig
+from odqa.training.randomness import length_batches, seed_everything
 from odqa.training.record import DataFile, digest_of
 from odqa.training.runs import run
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from odqa.training.distributed import is_main
-from odqa.training.loop import LoopConfig, Task, train
+from odqa.training.loop import Task, train
+from odqa.training.loop_config import LoopConfig
 from odqa.training.record import DataFile, run_record, write_record
 
 
