@@ -20,6 +20,7 @@ from odqa.corpus.datasets import read_examples
 from odqa.errors import ConfigError
 from odqa.training.answers import Answer, find_answers, units_of
 from odqa.training.asking import ask
+from odqa.training.forms import asking_form, fitting, modifying_form
 from odqa.training.questions import (
     MadeQuestion,
     QuestionConfig,
@@ -103,6 +104,14 @@ def test_made_questions_can_be_answered() -> None:
     assert max(of_article.values()) <= config.per_article + config.per_passage - 1
     assert questions == made(60, config)
     assert questions != made(60, replace(config, seed=14))
+
+
+def test_forms_by_hand() -> None:
+    assert asking_form("졸업\t하", "VV", True, "나요") == "졸업했나요"
+    assert modifying_form("졸업\t하", "VV", True) == "졸업한"
+    assert fitting("은", "수도") == "는"
+    assert fitting("로", "서울") == "로"  # after ㄹ too
+    assert fitting("로", "부산") == "으로"
 
 
 def test_articles_left_out_give_none() -> None:

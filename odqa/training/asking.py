@@ -10,16 +10,15 @@ replaced by near ones.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from odqa.errors import MissingDependencyError
 from odqa.training.answers import BRACKETS, PRONOUNS, Answer, Unit, units_of
+from odqa.training.forms import asking_form, closed, fitting, modifying_form, near_nouns
 
 if TYPE_CHECKING:
     from odqa.training.questions import QuestionConfig
@@ -43,8 +42,6 @@ _WORDS = {
     "number": ("얼마",),
 }
 _ASKING = ("는가", "는가", "나", "나요", "나요", "습니까", "을까요", "는지")
-_CLOSED = {"은": "는", "이": "가", "을": "를", "과": "와", "으로": "로"}
-_OPEN = {opened: closed for closed, opened in _CLOSED.items()}
 
 
 @dataclass(slots=True)
@@ -93,14 +90,14 @@ def ask(
         if particle in ("의", "과", "와"):
             return None
         head = _head(answer, random)
-        modifier = _modifying_form(stem, tag, past)
+        modifier = modifying_form(stem, tag, past)
         return " ".join([*before, *after, modifier, f"{head}?"])
     word = _interrogative(answer, random)
     # what is asked for is no topic
-    word += _fitting({"은": "이", "는": "가"}.get(particle, particle), word)
+    word += fitting({"은": "이", "는": "가"}.get(particle, particle), word)
     word = {"누구가": "누가", "언제에": "언제"}.get(word, word)
     asking = _ASKING[int(random.integers(len(_ASKING)))]
-    last = _asking_form(stem, tag, past, asking)
+    last = asking_form(stem, tag, past, asking)
     return " ".join([*before, word, *after, f"{last}?"])
 
 
@@ -215,7 +212,7 @@ def _with_near_nouns(phrase: _Phrase, config: QuestionConfig, random: np.random.
     for unit in phrase.units:
         if unit.tag != "NNG" or len(unit.surface) < 2 or random.random() >= config.replace_noun:
             continue
-        near = _near_nouns(unit.surface)
+        near = near_nouns(unit.surface)
         if near and unit.surface in text:
             text = text.replace(unit.surface, near[int(random.integers(len(near)))], 1)
     return text
@@ -225,7 +222,7 @@ def _with_subject(before: list[str], title: str, *, missing: bool, cleft: bool) 
     """The phrases with the title for a pronoun, or in front if nothing is the subject."""
     name = re.sub(r"\s*\([^()]*\)$", "", title)
     particle = ("이", "가") if cleft else ("은", "는")
-    own = name + particle[0 if _closed(name) else 1]
+    own = name + particle[0 if closed(name) else 1]
     if before:
         bare = re.sub("(은|는|이|가|의)$", "", before[0])
         if bare in PRONOUNS and before[0] != bare:
@@ -254,7 +251,7 @@ def _head(answer: Answer, random: np.random.Generator) -> str:
         return options[0 if random.random() < 0.7 else int(random.integers(1, len(options)))]
     if answer.sort == "thing" and answer.head and random.random() < 0.75:
         head = answer.head
-        topic = head + ("은" if _closed(head) else "는")
+        topic = head + ("은" if closed(head) else "는")
         return [topic, topic, f"{head}의 이름은", f"{topic} 무엇인가", f"{topic} 어디인가"][
             int(random.integers(4 if not head.endswith(("국", "시", "역", "산")) else 5))
         ]
@@ -271,44 +268,6 @@ def _interrogative(answer: Answer, random: np.random.Generator) -> str:
     return words[int(random.integers(len(words)))]
 
 
-def _fitting(particle: str, word: str) -> str:
-    """The particle in its form after ``word``."""
-    if _closed(word):
-        closed = _OPEN.get(particle, particle)
-        return "로" if closed == "으로" and _final(word) == 8 else closed
-    return _CLOSED.get(particle, particle)
-
-
-def _final(word: str) -> int:
-    last = ord(word[-1]) - ord("가") if word else -1
-    return last % 28 if 0 <= last < 11172 else 0
-
-
-def _closed(word: str) -> bool:
-    """Whether the last syllable ends in a consonant."""
-    return _final(word) > 0
-
-
-def _asking_form(stem: str, tag: str, past: bool, ending: str) -> str:
-    before, _, form = stem.partition("\t")
-    if not past:
-        if tag in ("VA", "VCP"):
-            ending = {"는가": "ᆫ가", "는지": "ᆫ지", "습니까": "ᆸ니까"}.get(ending, ending)
-        ending = {"을까요": "ᆯ까요", "습니까": "ᆸ니까" if not _closed(form) else "습니까"}.get(
-            ending, ending
-        )
-    marks = ((form, tag), *((("었", "EP"),) if past else ()), (ending, "EF"))
-    return before + _join(marks)
-
-
-def _modifying_form(stem: str, tag: str, past: bool) -> str:
-    before, _, form = stem.partition("\t")
-    if past and (tag != "VV" or form in ("있", "없")):
-        return before + _join(((form, tag), ("었", "EP"), ("던", "ETM")))
-    ending = "ᆫ" if past or (tag in ("VA", "VCP") and form not in ("있", "없")) else "는"
-    return before + _join(((form, tag), (ending, "ETM")))
-
-
 def _as_keywords(phrases: list[str], answer: Answer, random: np.random.Generator) -> str:
     """Only the words: "세종 훈민정음 반포 연도"."""
     nouns = [
@@ -319,32 +278,3 @@ def _as_keywords(phrases: list[str], answer: Answer, random: np.random.Generator
     ]
     head = answer.head or _WORDS[answer.sort][0]
     return " ".join([*nouns[:8], head]) + ("?" if random.random() < 0.5 else "")
-
-
-# Kiwi -----------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _kiwi() -> Any:
-    try:
-        from kiwipiepy import Kiwi
-    except ImportError as error:
-        raise MissingDependencyError("kiwipiepy", "train", "making questions") from error
-    return Kiwi(num_workers=1)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _join(marks: tuple[tuple[str, str], ...]) -> str:
-    """Morphemes melted into one surface form: 하 + ᆫ → 한."""
-    joined: str = _kiwi().join(marks)
-    return joined
-
-
-@functools.lru_cache(maxsize=100_000)
-def _near_nouns(noun: str) -> tuple[str, ...]:
-    """At most two nouns that Kiwi's language model holds nearest to ``noun``."""
-    try:
-        near = _kiwi().most_similar_morphemes((noun, "NNG"), top_n=4)
-    except ValueError:  # a noun it does not know
-        return ()
-    return tuple(m.form for m in near if m.tag == "NNG" and m.score >= 0.67)[:2]
