@@ -32,8 +32,8 @@ def closed(word: str) -> bool:
 def asking_form(stem: str, tag: str, past: bool, ending: str) -> str:
     """A predicate that asks.
 
-    ``stem`` is what stands before its last morpheme, a tab, and that: "졸업\\t하", past, with "나요"
-    gives "졸업했나요".
+    ``stem`` is what stands before its last morpheme, a tab, and that: "졸업\\t하", past, with
+    "나요" gives "졸업했나요".
     """
     before, _, form = stem.partition("\t")
     if not past:
