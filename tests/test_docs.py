@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from odqa.cli.main import make_parser
-from odqa.config import load_config
+from odqa.config import load_config, merge, read_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("indexes/*.md")])
@@ -99,6 +99,22 @@ def test_example_configurations_are_valid(path: Path) -> None:
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("configs/train/*.yaml")), ids=lambda path: path.name
+)
+def test_training_configurations_are_valid(path: Path) -> None:
+    pytest.importorskip("torch")
+    from odqa.training.pretraining import PretrainingConfig
+    from odqa.training.reader import ReaderTrainingConfig
+    from odqa.training.static import StaticTrainingConfig
+
+    kinds = {
+        "pretrain": PretrainingConfig(), "reader": ReaderTrainingConfig(),
+        "static": StaticTrainingConfig(),
+    }  # fmt: skip
+    merge(kinds[path.name.partition("-")[0]], read_yaml(path), where=path.name).loop.check()
+
+
 def test_requirements_are_bounded() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
@@ -122,15 +138,21 @@ def test_every_requirement_has_its_licence() -> None:
 
 def test_every_training_key_is_described() -> None:
     pytest.importorskip("torch")
-    from odqa.training.loop import LoopConfig
+    from odqa.training.loop_config import LoopConfig
+    from odqa.training.pretraining import PretrainingConfig
+    from odqa.training.questions import QuestionConfig
     from odqa.training.reader import ReaderTrainingConfig
     from odqa.training.reranker import RerankerTrainingConfig
     from odqa.training.static import StaticTrainingConfig
+    from odqa.training.vocabulary import VocabularyConfig
 
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     keys = {f"loop.{field.name}" for field in dataclasses.fields(LoopConfig)}
-    for config in (ReaderTrainingConfig, RerankerTrainingConfig, StaticTrainingConfig):
-        keys |= {field.name for field in dataclasses.fields(config)} - {"loop", "model"}
+    for config in (
+        QuestionConfig, ReaderTrainingConfig, RerankerTrainingConfig, StaticTrainingConfig,
+        VocabularyConfig, PretrainingConfig,
+    ):  # fmt: skip
+        keys |= {field.name for field in dataclasses.fields(config)} - {"loop", "model", "reader"}
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 
 

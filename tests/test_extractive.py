@@ -130,7 +130,7 @@ def test_token_types_are_given_to_models_that_have_them(
     assert model.layout.token_types == types
     assert ("token_type_ids" in tensors) == types
     if types:
-        pair = model._tokenizer._backend(QUESTIONS[0], PASSAGES[0].text)
+        pair = model._tokenizer.backend(QUESTIONS[0], PASSAGES[0].text)
         assert windows[0].ids.tolist() == pair["input_ids"]
         n = len(pair["input_ids"])
         assert tensors["token_type_ids"][0, :n].tolist() == pair["token_type_ids"]

@@ -21,7 +21,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from odqa.training import checkpoints  # noqa: E402
-from odqa.training.loop import LoopConfig, length_batches, schedule, train  # noqa: E402
+from odqa.training.loop import train  # noqa: E402
+from odqa.training.loop_config import LoopConfig, schedule  # noqa: E402
+from odqa.training.randomness import length_batches  # noqa: E402
 
 LOOP = LoopConfig(
     learning_rate=0.05, max_steps=6, batch_size=2, save_every=3, log_every=2, device="cpu",

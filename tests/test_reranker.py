@@ -33,7 +33,7 @@ from odqa.retrieval.cross_encoder import (  # noqa: E402
     passage_text,
 )
 from odqa.retrieval.rerank import EncoderReranker  # noqa: E402
-from odqa.training.loop import LoopConfig  # noqa: E402
+from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.negatives import (  # noqa: E402
     Wanted,
     answers_stand_in,

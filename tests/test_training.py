@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from commands import ROOT, documented, korquad, set_loop
 from conformance import make_passage
 from tiny_models import sample_examples, texts_of, weights_of, write_bert, write_wordpiece_model
 
@@ -36,7 +34,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from odqa.models.devices import pick_device, pick_precision  # noqa: E402
-from odqa.training.loop import LoopConfig  # noqa: E402
+from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.pairs import judged_pairs, reading_pairs  # noqa: E402
 from odqa.training.reader import (  # noqa: E402
     ReaderTask,
@@ -441,44 +439,9 @@ def test_a_rate_may_be_written_as_everyone_does() -> None:
         set_values(LoopConfig(), ["max_steps=1e3"])
 
 
-def set_loop(**values: object) -> list[str]:
-    chosen = {"max_steps": 2, "batch_size": 4, "device": "cpu", "precision": "fp32"} | values
-    return [part for k, v in chosen.items() for part in ("--set", f"loop.{k}={v}")]
-
-
-def korquad(path: Path, examples: Sequence[Example] = EXAMPLES[:6]) -> Path:
-    """Examples in KorQuAD's form."""
-    articles = [
-        {
-            "title": e.passage.title,
-            "paragraphs": [
-                {
-                    "context": e.passage.text,
-                    "qas": [
-                        {
-                            "id": e.question_id,
-                            "question": e.question,
-                            "answers": [
-                                {
-                                    "text": e.answers[0],
-                                    "answer_start": e.passage.text.index(e.answers[0]),
-                                }
-                            ],
-                        }
-                    ],
-                }
-            ],
-        }
-        for e in examples
-        if e.passage is not None
-    ]
-    path.write_text(json.dumps({"data": articles}, ensure_ascii=False), encoding="utf-8")
-    return path
-
-
 def test_train_reader_and_export_by_command(base: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    data = korquad(tmp_path / "data.json")
+    data = korquad(tmp_path / "data.json", EXAMPLES[:6])
     command = ["train", "reader", "--model", str(base), "--train", str(data)]
     command += ["--output", str(tmp_path / "run"), "--set", "morphemes=true", "--set", "layers=1"]
     command += ["--set", "max_length=128", "--set", "stride=16", *set_loop()]
@@ -496,15 +459,7 @@ def test_train_reader_and_export_by_command(base: Path, tmp_path: Path) -> None:
     assert reader.read([example.question], given, k=1)[0]
 
 
-ROOT = Path(__file__).parents[1]
 SHORT = ["--set", "max_length=96", "--set", "stride=16", "--set", "max_question_length=24"]
-
-
-def documented(page: str, heading: str) -> list[list[str]]:
-    """The commands of the first shell block under a heading of a page in docs."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    (block,) = re.findall(r"```sh\n(.*?)```", text[text.index(heading) :], re.DOTALL)[:1]
-    return [shlex.split(line, comments=True) for line in block.splitlines() if line]
 
 
 @pytest.mark.parametrize("roberta", [True, False], ids=["roberta", "bert"])
@@ -554,7 +509,13 @@ def command(*arguments: str) -> list[str]:
 @pytest.mark.slow
 def test_a_process_that_is_killed_goes_on(base: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, SIGINT in the middle, and to the end: as one run that was left."""
-    data = ["--model", str(base), "--train", str(korquad(tmp_path / "data.json")), *SHORT]
+    data = [
+        "--model",
+        str(base),
+        "--train",
+        str(korquad(tmp_path / "data.json", EXAMPLES[:6])),
+        *SHORT,
+    ]
     loop = set_loop(max_steps=40, log_every=1, save_every=2, threads=1)
 
     def start(folder: str) -> subprocess.Popen[str]:
@@ -588,7 +549,13 @@ def logged(folder: Path) -> list[tuple[int, float, float]]:
 @pytest.mark.slow
 def test_two_processes_learn_as_one(base: Path, tmp_path: Path) -> None:
     """torchrun with two processes and one process over the same batches: the same losses."""
-    data = ["--model", str(base), "--train", str(korquad(tmp_path / "data.json")), *SHORT]
+    data = [
+        "--model",
+        str(base),
+        "--train",
+        str(korquad(tmp_path / "data.json", EXAMPLES[:6])),
+        *SHORT,
+    ]
     data += ["--dev", str(korquad(tmp_path / "dev.json", EXAMPLES[6:9]))]
     data += ["--set", "hidden_dropout=0", "--set", "attention_dropout=0"]
     loop = [*set_loop(max_steps=6, batch_size=3, log_every=1, eval_every=3, threads=1)]

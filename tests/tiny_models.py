@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from odqa.corpus.datasets import read_examples
-from odqa.models.pieces import build_tokenizer
+from odqa.models.pieces import SPECIALS, build_tokenizer, write_tokenizer
 from odqa.types import Example
 
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 HIDDEN = 64
 
 
@@ -21,7 +19,7 @@ def vocabulary(texts: Iterable[str], words: Sequence[str] = ()) -> list[tuple[st
     """Unigram pieces that spell every text: its characters, with and without the space mark."""
     characters = sorted({character for text in texts for character in text if character.strip()})
     return [
-        *((piece, 0.0) for piece in SPECIAL),
+        *((piece, 0.0) for piece in SPECIALS),
         ("▁", -4.0),
         *((word, -5.0) for word in words),
         *((character, -6.0) for character in characters),
@@ -70,19 +68,7 @@ def write_bert(
     kind = transformers.BertForQuestionAnswering if reader else transformers.BertModel
     model = kind(config).eval()
     model.save_pretrained(folder)
-    build_tokenizer(pieces).save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<s>",
-        "cls_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-        "model_input_names": ["input_ids", "attention_mask"],
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    write_tokenizer(build_tokenizer(pieces), folder, positions=512)
     return model
 
 

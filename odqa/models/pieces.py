@@ -9,6 +9,7 @@ serves.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy.typing as npt
 
 from odqa.text.morphemes import particle_boundaries
 
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # pieces 0 to 3
+MASK = "<mask>"
 SPACE = " "  # Metaspace turns it into the vocabulary's space mark, "▁"
 Ints = npt.NDArray[np.int32]
 
@@ -36,14 +39,20 @@ class Pieces:
 
 
 def build_tokenizer(pieces: Sequence[tuple[str, float]]) -> Any:
-    """A ``tokenizers.Tokenizer`` over unigram pieces, the first four being <s> <pad> </s> <unk>.
+    """A ``tokenizers.Tokenizer`` over unigram pieces, the first four being ``SPECIALS``."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import Unigram
+
+    return with_rules(Tokenizer(Unigram(list(pieces), unk_id=3, byte_fallback=False)))
+
+
+def with_rules(tokenizer: Any) -> Any:
+    """``tokenizer`` with the rules around its model: a text's pieces between <s> and </s>.
 
     Normalisation is NFKC with runs of spaces made one, as XLM-R's rules do on Korean text.
     """
-    from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
-    from tokenizers.models import Unigram
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(Unigram(list(pieces), unk_id=3, byte_fallback=False))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
     )
@@ -54,8 +63,33 @@ def build_tokenizer(pieces: Sequence[tuple[str, float]]) -> Any:
         pair="<s> $A </s> </s> $B </s>",
         special_tokens=[("<s>", 0), ("</s>", 2)],
     )
-    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.add_special_tokens([*SPECIALS, MASK])
     return tokenizer
+
+
+def write_tokenizer(tokenizer: Any, folder: Path, *, positions: int) -> None:
+    """Write what ``with_rules`` made as Hugging Face's AutoTokenizer takes it.
+
+    Args:
+        tokenizer: to be written.
+        folder: where to; it must exist.
+        positions: how many pieces, those around the text included, a model of it reads.
+    """
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": positions,
+        "bos_token": "<s>",
+        "cls_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": MASK,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+    text = json.dumps(settings, indent=1) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
 class PieceTokenizer:
@@ -91,7 +125,7 @@ class PieceTokenizer:
         """The pieces of each text, without special tokens."""
         words, starts = [], []
         for text in texts:
-            parts = _parts(text, _boundaries(text) if self.morphemes else ())
+            parts = parts_of(text, morphemes=self.morphemes)
             words.append([part for part, _start in parts])
             starts.append([start for _part, start in parts])
         encodings = self._tokenizer.encode_batch(
@@ -102,20 +136,23 @@ class PieceTokenizer:
             for encoding, text_words, text_starts in zip(encodings, words, starts, strict=True)
         ]
 
+    def encode_parts(self, parts: Sequence[str]) -> list[list[int]]:
+        """The ids of parts of words, each alone, as ``parts_of`` gives them."""
+        words = [[part] for part in parts]
+        encodings = self._tokenizer.encode_batch(
+            words, is_pretokenized=True, add_special_tokens=False
+        )
+        return [encoding.ids for encoding in encodings]
 
-def _boundaries(text: str) -> list[int]:
-    """Where a particle, ending or suffix begins, and where punctuation begins or ends."""
-    kinds = [character.isalnum() for character in text]
-    punctuation = [i for i in range(1, len(text)) if kinds[i] != kinds[i - 1]]
-    return [*particle_boundaries(text), *punctuation]
 
+def parts_of(text: str, *, morphemes: bool) -> list[tuple[str, int]]:
+    """The parts of a text that no piece crosses, with their offsets.
 
-def _parts(text: str, boundaries: Sequence[int]) -> list[tuple[str, int]]:
-    """Parts of a text with their offsets; the first of an eojeol begins with a space.
-
-    The offset of a part with a space is that of the character after it.
+    These are its eojeols or, with ``morphemes``, those cut where a particle, ending or suffix
+    begins and where punctuation begins or ends. The first part of an eojeol begins with a space;
+    its offset is that of the character after it.
     """
-    inner = set(boundaries)
+    inner = set(_boundaries(text)) if morphemes else set()
     parts: list[tuple[str, int]] = []
     start: int | None = None
     leads = True  # the part that starts next is the first of its eojeol
@@ -131,6 +168,13 @@ def _parts(text: str, boundaries: Sequence[int]) -> list[tuple[str, int]]:
     if start is not None:
         parts.append(((SPACE if leads else "") + text[start:], start))
     return parts
+
+
+def _boundaries(text: str) -> list[int]:
+    """Where a particle, ending or suffix begins, and where punctuation begins or ends."""
+    kinds = [character.isalnum() for character in text]
+    punctuation = [i for i in range(1, len(text)) if kinds[i] != kinds[i - 1]]
+    return [*particle_boundaries(text), *punctuation]
 
 
 def _with_offsets(encoding: Any, words: list[str], starts: list[int]) -> Pieces:

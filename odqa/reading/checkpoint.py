@@ -1,27 +1,22 @@
 """A reader's tokenizer and window layout, as they lie in a Hugging Face folder.
 
-A folder made by ``odqa train reader`` has an ``odqa.json`` that says how its text was cut; any
+A folder made by ``odqa train reader`` has an ``odqa.json`` that says how text was laid out; any
 other question-answering model is read as its authors' tokenizer lays out a pair of texts.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from odqa.errors import OdqaError
-from odqa.models.pieces import Pieces, PieceTokenizer
+from odqa.models.cut_tokenizer import CutTokenizer, load_cut_tokenizer, read_settings
 from odqa.reading.windows import Layout
 
 if TYPE_CHECKING:
     import torch
-
-SETTINGS = "odqa.json"
 
 
 class _Windowed(Protocol):
@@ -32,38 +27,12 @@ class _Windowed(Protocol):
     def segment(self) -> int: ...
 
 
-class ReaderTokenizer:
+class ReaderTokenizer(CutTokenizer):
     """Texts to pieces, and windows to the tensors a ``transformers`` model takes."""
 
     def __init__(self, backend: Any, layout: Layout, *, morphemes: bool, titles: bool) -> None:
-        self._backend, self.layout = backend, layout
-        self.morphemes, self.titles = morphemes, titles
-        self._pieces = (
-            PieceTokenizer(backend.backend_tokenizer, morphemes=True) if morphemes else None
-        )
-
-    @property
-    def mask(self) -> int:
-        """The id that stands for a hidden piece: the mask token's, or the unknown one's."""
-        masks: int | None = self._backend.mask_token_id
-        unknown: int = self._backend.unk_token_id
-        return unknown if masks is None else masks
-
-    def encode(self, texts: Sequence[str]) -> list[Pieces]:
-        """The pieces of each text, without special tokens."""
-        if self._pieces is not None:
-            return self._pieces.encode(texts)
-        if not texts:  # transformers does not take none
-            return []
-        batch = self._backend(
-            list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        return [
-            _pieces(text, ids, offsets)
-            for text, ids, offsets in zip(
-                texts, batch["input_ids"], batch["offset_mapping"], strict=True
-            )
-        ]
+        super().__init__(backend, morphemes=morphemes)
+        self.layout, self.titles = layout, titles
 
     def tensors(
         self, windows: Sequence[_Windowed], device: torch.device
@@ -84,15 +53,13 @@ class ReaderTokenizer:
             tensors["token_type_ids"] = types
         return {name: torch.from_numpy(array).to(device) for name, array in tensors.items()}
 
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer's files and the settings beside a saved model."""
-        self._backend.save_pretrained(folder)
-        settings = {
+    def settings(self) -> dict[str, Any]:
+        """What is written into ``odqa.json``."""
+        return {
             "morphemes": self.morphemes,
             "titles": self.titles,
             "layout": dataclasses.asdict(self.layout),
         }
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def load_reader_tokenizer(
@@ -101,36 +68,16 @@ def load_reader_tokenizer(
     """The tokenizer of a model; how text is cut comes from its settings unless it is given.
 
     Raises:
-        OdqaError: the model has no fast tokenizer, so there are no character offsets.
+        OdqaError: as ``odqa.models.cut_tokenizer.load_cut_tokenizer``.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
-    backend = AutoTokenizer.from_pretrained(name_or_path)
-    if not getattr(backend, "is_fast", False):
-        raise OdqaError(
-            f"'{name_or_path}' has no fast tokenizer, and a reader needs its character offsets; "
-            f"use a model with a tokenizer.json"
-        )
-    settings = {"morphemes": False, "titles": False}
-    path = Path(name_or_path) / SETTINGS
-    if path.is_file():
-        settings |= json.loads(path.read_text(encoding="utf-8"))
-    cut = settings["morphemes"] if morphemes is None else morphemes
-    if cut and not uses_space_marks(backend):
-        raise OdqaError(
-            f"'{name_or_path}' marks no spaces in its pieces, so its text cannot be cut at "
-            f"morphemes first; train it without"
-        )
-    with_titles = settings["titles"] if titles is None else titles
+    known = load_cut_tokenizer(name_or_path, morphemes=morphemes)
+    with_titles = bool(read_settings(name_or_path).get("titles")) if titles is None else titles
     # klue/roberta has BERT's tokenizer, which gives token types that the model has no rows for
     has_types = getattr(AutoConfig.from_pretrained(name_or_path), "type_vocab_size", 0) > 1
-    layout = _layout(backend, with_titles, has_types)
-    return ReaderTokenizer(backend, layout, morphemes=cut, titles=with_titles)
-
-
-def uses_space_marks(backend: Any) -> bool:
-    """Whether the vocabulary marks spaces (SentencePiece's "▁"), as the morpheme cut needs."""
-    return "Metaspace" in str(backend.backend_tokenizer.pre_tokenizer)
+    layout = _layout(known.backend, with_titles, has_types)
+    return ReaderTokenizer(known.backend, layout, morphemes=known.morphemes, titles=with_titles)
 
 
 def _layout(backend: Any, titles: bool, has_types: bool) -> Layout:
@@ -152,10 +99,3 @@ def _layout(backend: Any, titles: bool, has_types: bool) -> Layout:
         title_separator=after[:1] if titles else None,
         token_types=types,
     )
-
-
-def _pieces(text: str, ids: list[int], offsets: list[tuple[int, int]]) -> Pieces:
-    """Pieces without the space that SentencePiece counts to the one after it."""
-    trimmed = [(end - len(text[start:end].lstrip()), end) for start, end in offsets]
-    spans = np.array(trimmed, dtype=np.int32).reshape(-1, 2)
-    return Pieces(np.array(ids, dtype=np.int32), spans[:, 0], spans[:, 1])

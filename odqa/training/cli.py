@@ -5,20 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from odqa.config import merge, read_yaml, set_values
-from odqa.errors import UsageError
-from odqa.types import Example
-
-if TYPE_CHECKING:
-    from odqa.training.negatives import Wanted
-    from odqa.training.record import DataFile
-
-T = TypeVar("T")
-logger = logging.getLogger(__name__)
+from odqa.training import commands
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="questions to evaluate on while training; the best model is kept",
     )  # fmt: skip
     _add_run_options(reader, "runs/reader")
-    reader.set_defaults(handler=_train_reader)
+    reader.set_defaults(handler=commands.reader)
     _add_reranker(kinds)
     encoder = kinds.add_parser(
         "encoder",
@@ -59,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--initial", help="sentence encoder whose vectors of the terms are the start"
     )
     _add_run_options(encoder, "runs/encoder")
-    encoder.set_defaults(handler=_train_encoder)
+    encoder.set_defaults(handler=commands.encoder)
     asking = kinds.add_parser(
         "questions",
         help="make questions from text, to train a reader on",
@@ -72,8 +61,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "times",
     )  # fmt: skip
     asking.add_argument("--output", required=True, type=Path, help="the KorQuAD file to write")
+    asking.add_argument(
+        "--reader", metavar="NAME",
+        help="keep what this reader answers as made: reader-ko, a Hugging Face id or a folder",
+    )  # fmt: skip
+    asking.add_argument(
+        "--index", help="keep what finds its passage in this index of the corpus: a name or folder"
+    )
+    asking.add_argument("--indexes-dir", type=Path, default=Path("indexes"), metavar="DIR")
     _add_settings(asking)
-    asking.set_defaults(handler=_make_questions)
+    asking.set_defaults(handler=commands.questions)
+    vocabulary = kinds.add_parser(
+        "tokenizer",
+        help="learn a vocabulary of pieces from text",
+        description="Learn sub-word pieces from a corpus and write a Hugging Face tokenizer.",
+    )
+    vocabulary.add_argument("--corpus", required=True, help="text: any source build-index reads")
+    vocabulary.add_argument("--vocabulary", type=int, metavar="N", help="pieces (default: 32000)")
+    vocabulary.add_argument(
+        "--output", default=Path("runs/tokenizer"), type=Path,
+        help="the folder to write (default: runs/tokenizer)",
+    )  # fmt: skip
+    _add_settings(vocabulary)
+    vocabulary.set_defaults(handler=commands.tokenizer)
+    pretraining = kinds.add_parser(
+        "pretrain",
+        help="teach an encoder a language from text",
+        description="Masked language modelling: a new encoder, or one to go on from, guesses "
+        "morphemes that are hidden from it.",
+    )
+    pretraining.add_argument("--corpus", required=True, help="text: any source build-index reads")
+    pretraining.add_argument(
+        "--model", help="a Hugging Face id or folder to go on from (default: a new model)"
+    )
+    pretraining.add_argument(
+        "--tokenizer", help="id or folder of the vocabulary (default: the model's own)"
+    )
+    _add_run_options(pretraining, "runs/pretrain")
+    pretraining.set_defaults(handler=commands.pretrain)
     exporting = kinds.add_parser(
         "export",
         help="write a trained BERT in the form that runs without torch",
@@ -85,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shared", type=Path, help="an export beside it whose equal tensors are not stored again"
     )
     exporting.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    exporting.set_defaults(handler=_export)
+    exporting.set_defaults(handler=commands.export)
 
 
 def _add_reranker(kinds: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -102,7 +127,7 @@ def _add_reranker(kinds: argparse._SubParsersAction) -> None:  # type: ignore[ty
             metavar="FILE", help="JSONL of question, positives and negatives" + purpose,
         )  # fmt: skip
     _add_run_options(reranker, "runs/reranker")
-    reranker.set_defaults(handler=_train_reranker)
+    reranker.set_defaults(handler=commands.reranker)
     negatives = kinds.add_parser(
         "negatives",
         help="find passages that do not answer, for train reranker",
@@ -124,7 +149,7 @@ def _add_reranker(kinds: argparse._SubParsersAction) -> None:  # type: ignore[ty
         "--per-question", type=int, default=8, help="negatives a question (default: 8)"
     )
     negatives.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    negatives.set_defaults(handler=_mine_negatives)
+    negatives.set_defaults(handler=commands.negatives)
 
 
 def _add_run_options(parser: argparse.ArgumentParser, output: str) -> None:
@@ -156,158 +181,3 @@ def run(arguments: argparse.Namespace) -> None:
     level = logging.DEBUG if arguments.debug else logging.INFO if main else logging.ERROR
     logging.getLogger("odqa").setLevel(level)
     arguments.handler(arguments)
-
-
-def _hide_progress_bars() -> None:
-    """Those of transformers, which draw one for every file it reads or writes."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
-    """The defaults, then the file, then --set, then the options of their own."""
-    config = default
-    if arguments.config is not None:
-        config = merge(config, read_yaml(arguments.config), where=str(arguments.config))
-    config = set_values(config, arguments.overrides)
-    chosen = ("max_minutes", "overwrite", "resume")
-    loop = {name: value for name in chosen if (value := getattr(arguments, name, None))}
-    if loop:
-        options["loop"] = loop
-    return merge(config, options, where="the command line")
-
-
-def _train_reader(arguments: argparse.Namespace) -> None:
-    from odqa.training.reader import ReaderTrainingConfig, train_reader
-
-    _hide_progress_bars()
-    config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)
-    examples, files = _examples(arguments.train, "train")
-    dev, dev_files = _examples(arguments.dev, "dev")
-    train_reader(examples, config, arguments.output, dev=dev, files=[*files, *dev_files])
-
-
-def _examples(paths: Sequence[Path], split: str) -> tuple[list[Example], list[DataFile]]:
-    from odqa.corpus.datasets import SAMPLE, file_of, read_examples
-    from odqa.training.record import data_file
-
-    examples: list[Example] = []
-    files: list[DataFile] = []
-    for path in paths:
-        found = read_examples(path, split)
-        examples += found
-        sample = str(path) == SAMPLE
-        file = path if sample else file_of(path, split, (".json", ".jsonl"))
-        files.append(data_file(split, file, len(found)))
-    return examples, files
-
-
-def _train_encoder(arguments: argparse.Namespace) -> None:
-    from odqa.build import create_encoder
-    from odqa.config import DenseConfig
-    from odqa.training.pairs import judged_pairs, reading_pairs
-    from odqa.training.static import StaticTrainingConfig, train_static
-
-    config = _settings(StaticTrainingConfig(), arguments)
-    pairs: list[tuple[str, str]] = []
-    for path in arguments.train:
-        if path.is_dir():
-            from odqa.evaluation.judgements import read_retrieval_set
-
-            judged = read_retrieval_set(path, "train").at_level("article")
-            relevant = {
-                topic: {doc_id for doc_id, grade in grades.items() if grade > 0}
-                for topic, grades in judged.qrels.items()
-            }
-            corpus = arguments.judged_corpus or arguments.corpus
-            pairs += judged_pairs(
-                judged.topics, relevant, corpus, config.tokenizer, config.title_weight
-            )
-        else:
-            pairs += reading_pairs(path, config.title_weight)
-    teacher = create_encoder(DenseConfig(encoder=arguments.initial)) if arguments.initial else None
-    train_static(arguments.corpus, pairs, config, arguments.output, teacher=teacher)
-
-
-def _make_questions(arguments: argparse.Namespace) -> None:
-    from odqa.corpus import read_documents
-    from odqa.corpus.datasets import read_examples
-    from odqa.training.synthetic import QuestionConfig, make_questions, write_questions
-
-    config = _settings(QuestionConfig(), arguments)
-    titles = {
-        example.passage.title
-        for name in arguments.without
-        for example in read_examples(name)
-        if example.passage is not None
-    }
-    articles = make_questions(read_documents(arguments.corpus), config, without=titles)
-    write_questions(articles, arguments.output)
-
-
-def _export(arguments: argparse.Namespace) -> None:
-    from odqa.training.export import export
-
-    if not (arguments.folder / "model.safetensors").is_file():
-        raise UsageError(f"{arguments.folder} holds no model.safetensors; give a trained model")
-    export(arguments.folder, arguments.output, shared=arguments.shared)
-
-
-def _train_reranker(arguments: argparse.Namespace) -> None:
-    from odqa.training.record import data_file
-    from odqa.training.reranker import (
-        RankingExample,
-        RerankerTrainingConfig,
-        read_ranking_examples,
-        train_reranker,
-    )
-
-    _hide_progress_bars()
-    config = _settings(RerankerTrainingConfig(), arguments, model=arguments.model)
-    examples: dict[str, list[RankingExample]] = {"train": [], "dev": []}
-    files = []
-    for role, paths in (("train", arguments.train), ("dev", arguments.dev)):
-        for path in paths:
-            found = read_ranking_examples(path)
-            examples[role] += found
-            files.append(data_file(role, path, len(found)))
-    train_reranker(examples["train"], config, arguments.output, dev=examples["dev"], files=files)
-
-
-def _wanted(path: Path) -> list[Wanted]:
-    from odqa.corpus.datasets import read_examples
-    from odqa.evaluation.judgements import TOPICS, read_retrieval_set
-    from odqa.training.negatives import wanted_of, wanted_of_judged
-
-    if path.name.endswith(TOPICS):
-        judged = read_retrieval_set(path, path.name.removesuffix(TOPICS))
-        return wanted_of_judged(judged.at_level("article"))  # passages may be cut otherwise here
-    return wanted_of(read_examples(path, "train"))
-
-
-def _mine_negatives(arguments: argparse.Namespace) -> None:
-    from odqa.build import open_retriever
-    from odqa.config import Config
-    from odqa.store import find_index, read_manifest
-    from odqa.training.negatives import mine_negatives
-    from odqa.training.reranker import write_ranking_examples
-
-    if arguments.depth < 1 or arguments.per_question < 1:
-        raise UsageError("--depth and --per-question must be 1 or more")
-    wanted = [one for path in arguments.train for one in _wanted(path)]
-    if not wanted:
-        raise UsageError("no question has both an answer and a passage")
-    index = find_index(arguments.index, arguments.indexes_dir)
-    legs = [open_retriever(index, Config(), leg) for leg in read_manifest(index).legs]
-    found = mine_negatives(
-        wanted,
-        legs,
-        per_question=arguments.per_question,
-        depth=arguments.depth,
-        progress=lambda done, of: logger.info("%d of %d questions", done, of),
-    )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_ranking_examples(found, arguments.output)
-    n = sum(len(example.negatives) for example in found)
-    logger.info("%d negatives for %d questions in %s", n, len(found), arguments.output)

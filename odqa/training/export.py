@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odqa.errors import MissingDependencyError, OdqaError
+from odqa.models.cut_tokenizer import SETTINGS, read_settings
 from odqa.models.onnx import (
     CODES,
     GRAPH,
@@ -40,6 +41,8 @@ EXACT = frozenset(
     }
 )
 
+_UNUSED = ("pooler.", "cls.")  # heads of pre-training
+
 
 def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
     """Write graph, weights, tokenizer and settings of a BERT encoder or reader into ``output``.
@@ -57,8 +60,8 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.get("model_type") != "bert" or config.get("hidden_act", "gelu") != "gelu":
         raise OdqaError(f"{folder}: only BERT with exact GELU can be exported, not this model")
-    settings = folder / "odqa.json"
-    if settings.exists() and json.loads(settings.read_text())["layout"]["token_types"]:
+    layout = read_settings(str(folder)).get("layout")  # only a reader has one
+    if layout is not None and layout["token_types"]:
         raise OdqaError(f"{folder}: a reader that uses token types cannot be exported")
     tensors = _read_model(folder)
     output.mkdir(parents=True, exist_ok=True)
@@ -78,8 +81,8 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
         }
     metadata = {"shared": shared.name} if shared is not None else {}
     write_tensors(output / WEIGHTS_FILE, own, metadata, exact=EXACT)
-    for name in (TOKENIZER, "odqa.json"):
-        # the settings tell that a folder is a reader: they are never left to another
+    # the settings tell that an exported folder is a reader: they are never left to another
+    for name in (TOKENIZER,) if layout is None else (TOKENIZER, SETTINGS):
         same = name == TOKENIZER and shared is not None and _same(folder / name, shared / name)
         if (folder / name).exists() and not same:
             (output / name).write_bytes((folder / name).read_bytes())
@@ -92,8 +95,15 @@ def _same(first: Path, second: Path) -> bool:
     if first.name != TOKENIZER:
         return first.read_bytes() == second.read_bytes()
     parts = [json.loads(path.read_text(encoding="utf-8")) for path in (first, second)]
-    pieces = [[(p, round(s, 4)) for p, s in part["model"]["vocab"]] for part in parts]
-    return pieces[0] == pieces[1] and parts[0]["normalizer"] == parts[1]["normalizer"]
+    models = [_without_rounding(part["model"]) for part in parts]
+    return models[0] == models[1] and parts[0]["normalizer"] == parts[1]["normalizer"]
+
+
+def _without_rounding(model: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's model; scores of unigram pieces change in their last digits when saved."""
+    if model["type"] != "Unigram":
+        return model
+    return {"vocab": [(piece, round(score, 4)) for piece, score in model["vocab"]]}
 
 
 def _read_model(folder: Path) -> dict[str, npt.NDArray[Any]]:
@@ -101,7 +111,7 @@ def _read_model(folder: Path) -> dict[str, npt.NDArray[Any]]:
 
     tensors = load_file(folder / "model.safetensors")
     named = {name.removeprefix("bert."): values for name, values in tensors.items()}
-    return {n: v for n, v in named.items() if not n.startswith("pooler.")}
+    return {n: v for n, v in named.items() if not n.startswith(_UNUSED)}
 
 
 def build_graph(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:

@@ -9,87 +9,27 @@ import contextlib
 import dataclasses
 import logging
 import math
-import random
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from odqa.errors import ConfigError, OdqaError, UsageError
+from odqa.errors import OdqaError, UsageError
 from odqa.models.devices import pick_device, pick_precision
 from odqa.training import checkpoints
 from odqa.training.distributed import Processes, joined
-from odqa.training.logs import LOG, TENSORBOARD, Logs, check_log_to
+from odqa.training.interrupts import stop_requests
+from odqa.training.logs import LOG, TENSORBOARD, Logs
+from odqa.training.loop_config import LoopConfig, schedule
+from odqa.training.randomness import random_state, seed_everything, set_random_state
 
 logger = logging.getLogger(__name__)
 
-SCHEDULES = ("linear", "cosine", "constant")
 _SKIPPED_IN_A_ROW = 25  # fp16 steps without a finite loss before the run is given up
-
-
-@dataclass(frozen=True, slots=True)
-class LoopConfig:
-    """How to train. One step is one update of the weights."""
-
-    epochs: float = 2.0
-    max_steps: int = 0  # 0: as many as the epochs have
-    max_minutes: float = 0.0  # 0: no limit; the learning rate then decays with the time used
-    batch_size: int = 16  # over all processes
-    eval_batch_size: int = 64  # of an evaluation
-    gradient_accumulation: int = 1  # batches whose gradients are averaged for one step
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    adam_epsilon: float = 1e-8
-    schedule: str = "linear"  # linear | cosine | constant
-    warmup: float = 0.06  # share of the run
-    warmup_steps: int = 0  # in place of the share, if above 0
-    max_gradient_norm: float = 1.0  # 0: gradients are not clipped
-    save_every: int = 200  # steps between checkpoints; 0: one at the end of each epoch
-    keep_checkpoints: int = 1  # newest ones kept beside the best; 0: all
-    eval_every: int = 0  # steps between evaluations on --dev; 0: one at the end of each epoch
-    patience: int = 0  # evaluations without a better one after which the run ends; 0: no limit
-    evaluate_checkpoints: bool = False  # at the end, evaluate every checkpoint that is kept
-    log_every: int = 10
-    log_to: tuple[str, ...] = ()  # tensorboard, wandb
-    resume: str = ""  # the checkpoint to go on from; "": the newest
-    overwrite: bool = False  # remove an earlier run in the output folder
-    seed: int = 13
-    device: str = "auto"
-    precision: str = "auto"  # auto | fp32 | bf16 | fp16
-    threads: int = 0  # 0: all cores
-
-    def check(self) -> None:
-        """Refuse values that mean nothing.
-
-        Raises:
-            ConfigError: a value is out of range or unknown.
-        """
-        at_least = {"batch_size": 1, "eval_batch_size": 1, "gradient_accumulation": 1}
-        at_least |= {"log_every": 1, "max_steps": 0, "save_every": 0, "eval_every": 0}
-        at_least |= {"keep_checkpoints": 0, "patience": 0, "warmup_steps": 0, "threads": 0}
-        at_least |= {"max_gradient_norm": 0, "max_minutes": 0, "weight_decay": 0}
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"loop.{name} must be {least} or more")
-        for name in ("learning_rate", "adam_epsilon", "epochs"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"loop.{name} must be above 0")
-        if not 0 <= self.warmup < 1:
-            raise ConfigError(f"loop.warmup must lie in [0, 1), got {self.warmup}")
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise ConfigError(f"loop.schedule: unknown '{self.schedule}'; known: {known}")
-        if self.overwrite and self.resume:
-            raise UsageError("a run that is overwritten cannot be resumed; give one of the two")
-        check_log_to(self.log_to)
 
 
 class Task(Protocol):
@@ -223,7 +163,7 @@ class _Run:
             shown = {**self.settings, "loop": dataclasses.asdict(self.config)}
             self.logs = Logs(self.run_dir, self.config.log_to, self.step, shown)
         began = time.perf_counter() - self.seconds
-        with _stop_requests(forceable=self.processes.world == 1) as asked:
+        with stop_requests(forceable=self.processes.world == 1) as asked:
             for batches in self._steps():
                 seconds = time.perf_counter() - began
                 self.seconds, stop = self.processes.agree(seconds, asked())
@@ -416,7 +356,7 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint of this step, unless there is one, and remove those not kept."""
-        states = self.processes.gather(_random_state(self.device))
+        states = self.processes.gather(random_state(self.device))
         if not self.processes.main:
             return
         if not (self.run_dir / f"checkpoint-{self.step}").exists():
@@ -462,7 +402,7 @@ class _Run:
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
         self.evaluations, self.waited = state["evaluations"], state["waited"]
         self.best_step = state["best_step"]
-        _set_random_state(state["random"][self.processes.rank], self.device)
+        set_random_state(state["random"][self.processes.rank], self.device)
         self.processes.same(None)  # all have read; only now is anything removed
         if self.processes.main:
             logger.info("continuing at step %d of %d", self.step, self.total)
@@ -486,86 +426,6 @@ class _Run:
 
 def _first(figures: Mapping[str, float]) -> float:
     return next(iter(figures.values()))
-
-
-@contextlib.contextmanager
-def _stop_requests(*, forceable: bool) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or a termination signal came; a second Ctrl-C ends at once."""
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked and forceable and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not asked:
-            logger.warning("stopping after this step; Ctrl-C again to stop at once")
-        asked = True
-
-    before: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, ask)
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """The states of all generators, in types that torch loads without unpickling code."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-    }
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-
-
-def schedule(progress: float, warmup: float, kind: str = "linear") -> float:
-    """Factor of the learning rate: linear to 1 over ``warmup`` of the run, then by ``kind``.
-
-    "linear" falls to 0 in a line, "cosine" in half a wave, "constant" stays.
-    """
-    if progress < warmup:
-        return progress / warmup
-    left = max((1 - progress) / max(1 - warmup, 1e-9), 0.0)
-    if kind == "cosine":
-        return (1 - math.cos(math.pi * left)) / 2
-    return left if kind == "linear" else 1.0
-
-
-def length_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
-    """All indices in batches of similar length (little padding), in an order the seed decides."""
-    shuffled = np.random.default_rng(seed).permutation(len(lengths))
-    pool = batch_size * 32
-    batches = []
-    for begin in range(0, len(shuffled), pool):
-        part = sorted(shuffled[begin : begin + pool].tolist(), key=lambda i: (lengths[i], i))
-        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    random.Random(seed).shuffle(batches)
-    return batches
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)  # transformers still uses it
-    torch.manual_seed(seed)
 
 
 def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,9 +20,11 @@ from odqa.models.devices import pick_precision
 from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
 from odqa.reading.windows import WindowLimits, make_windows
-from odqa.training.distributed import is_main
-from odqa.training.loop import LoopConfig, length_batches, seed_everything, train
-from odqa.training.record import DataFile, examples_digest, run_record, write_record
+from odqa.training.dropout import set_dropout
+from odqa.training.loop_config import LoopConfig
+from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.record import DataFile, examples_digest
+from odqa.training.runs import run
 from odqa.types import Example, Passage
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class ReaderTrainingConfig:
     model: str = ""  # a Hugging Face id or folder: any encoder
     layers: int = 0  # keep only the lowest n layers; 0: all
     frozen_layers: int = -1  # the embeddings and the n lowest layers are not trained; -1: all are
-    morphemes: bool = False  # cut text at morpheme boundaries first (vocabularies with space marks)
+    morphemes: bool | None = None  # cut text at morpheme boundaries first; None: as the model's is
     titles: bool = True  # put the passage's title in front of it
     max_length: int = 384
     stride: int = 128
@@ -262,10 +263,7 @@ def load_model(config: ReaderTrainingConfig) -> torch.nn.Module:
         settings = AutoConfig.from_pretrained(config.model)
         if config.layers:
             settings.num_hidden_layers = config.layers
-        if config.hidden_dropout is not None:
-            settings.hidden_dropout_prob = config.hidden_dropout
-        if config.attention_dropout is not None:
-            settings.attention_probs_dropout_prob = config.attention_dropout
+        set_dropout(settings, config)
         model: torch.nn.Module = AutoModelForQuestionAnswering.from_pretrained(
             config.model, config=settings
         )
@@ -308,15 +306,7 @@ def train_reader(
     Returns:
         The record, as in ``run.json``.
     """
-    model = load_model(config)
-    task = ReaderTask(examples, config, model, dev)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"}
-    settings["training data"] = examples_digest(examples)
-    outcome = train(task, config.loop, output, settings=settings)
+    task = ReaderTask(examples, config, load_model(config), dev)
     counts = {"n_questions": len(examples), "n_windows": len(task.windows), "n_dev": len(task.dev)}
-    record = run_record("reader", config, files, counts, outcome)
-    if is_main():
-        model.eval()
-        task.save(output)
-        write_record(record, output)
-    return record
+    data = examples_digest(examples)
+    return run("reader", task, config, output, data=data, files=files, counts=counts)

@@ -27,8 +27,8 @@ class DataFile:
 
     role: str  # train | dev
     name: str
-    n: int  # questions
-    sha256: str | None  # None: bundled with odqa
+    n: int  # questions, or articles
+    sha256: str | None  # None: no file, such as what is bundled with odqa
 
 
 def data_file(role: str, path: Path, n: int) -> DataFile:
@@ -68,7 +68,7 @@ def run_record(
     """Everything about a run: settings, data, figures, machine and versions.
 
     Args:
-        kind: "reader" or "reranker".
+        kind: "reader", "reranker" or "pretrain".
         config: the dataclass of its settings.
         files: the data.
         counts: of what was read from them.
@@ -128,10 +128,32 @@ def _versions() -> dict[str, str]:
 
 # The model card -------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a model card says of a kind of training."""
+
+    task: str  # Hugging Face's name
+    what: str
+    counted: str  # what a file's number counts
+    dev: str  # what the figures are of
+    use: str  # a command
+
+
 _KINDS = {
-    "reader": ("question-answering", "an extractive reader"),
-    "reranker": ("text-ranking", "a cross-encoder that reorders passages for a question"),
-}
+    "reader": _Kind(
+        "question-answering", "an extractive reader", "questions", "questions given as dev data",
+        'odqa ask --set reader.model=FOLDER "질문"',
+    ),
+    "reranker": _Kind(
+        "text-ranking", "a cross-encoder that reorders passages for a question", "questions",
+        "questions given as dev data", 'odqa ask --set rerank.encoder=FOLDER "질문"',
+    ),
+    "pretrain": _Kind(
+        "fill-mask", "a masked language model", "articles", "sequences of articles held out",
+        "odqa train reader --train my.json --model FOLDER",
+    ),
+}  # fmt: skip
 _HYPERPARAMETERS = (
     "learning_rate", "schedule", "warmup", "warmup_steps", "weight_decay", "adam_epsilon",
     "batch_size", "gradient_accumulation", "max_gradient_norm", "seed",
@@ -140,22 +162,24 @@ _HYPERPARAMETERS = (
 
 def model_card(record: Mapping[str, Any]) -> str:
     """The model card: Hugging Face's front matter, and what the record says, in tables."""
-    task, what = _KINDS[record["kind"]]
+    kind = _KINDS[record["kind"]]
     base = str(record["config"]["model"])
     named = base.count("/") == 1 and not base.startswith((".", "/"))  # an id, no folder
     base = base if named else Path(base).name
     return "\n".join([
-        *_front_matter(record, task, base if named else None),
+        *_front_matter(record, kind.task, base if named else None),
         "",
-        f"# {what[0].upper()}{what[1:]} for Korean",
+        f"# {kind.what[0].upper()}{kind.what[1:]} for Korean",
         "",
-        f"`{base}`, trained further with `odqa train {record['kind']}` "
-        f"(odqa {record['versions']['odqa']}). This page was made from the run's record, "
-        f"`{RECORD}`.",
+        (f"`{base}`, trained further with " if base else "Trained from the beginning with ")
+        + f"`odqa train {record['kind']}` (odqa {record['versions']['odqa']}). "
+        f"This page was made from the run's record, `{RECORD}`.",
         "",
         "## Use",
         "",
-        *_use(record["kind"]),
+        "```sh",
+        kind.use,
+        "```",
         "",
         "## Figures",
         "",
@@ -194,18 +218,13 @@ def _front_matter(record: Mapping[str, Any], task: str, base: str | None) -> lis
     return ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---"]
 
 
-def _use(kind: str) -> list[str]:
-    key = {"reader": "reader.model", "reranker": "rerank.encoder"}[kind]
-    return ["```sh", f'odqa ask --set {key}=FOLDER "질문"', "```"]
-
-
 def _figures(record: Mapping[str, Any]) -> list[str]:
     if "dev" not in record:
         return ["The run had no data to evaluate on."]
     lines = [
-        f"On the {record['n_dev']} questions given as dev data, after step {record['best_step']}. "
-        f"It is the best of {len(record['evaluations'])} evaluations, chosen by the first figure "
-        "on these same questions, which makes the figures a little hopeful.",
+        f"On the {record['n_dev']} {_KINDS[record['kind']].dev}, after step "
+        f"{record['best_step']}. It is the best of {len(record['evaluations'])} evaluations, "
+        "chosen by the first figure on these same data, which makes the figures a little hopeful.",
         "",
         "| figure | value |",
         "|---|---|",
@@ -217,9 +236,11 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
 def _data(record: Mapping[str, Any]) -> list[str]:
     if not record["data"]:
         return [f"{record['n_questions']} questions."]
-    rows = ["| file | used for | questions | SHA-256 |", "|---|---|---|---|"]
+    counted = _KINDS[record["kind"]].counted
+    rows = [f"| file | used for | {counted} | SHA-256 |", "|---|---|---|---|"]
     for file in record["data"]:
-        digest = f"`{file['sha256']}`" if file["sha256"] else "bundled with odqa"
+        unknown = "bundled with odqa" if file["name"] == "sample" else ""
+        digest = f"`{file['sha256']}`" if file["sha256"] else unknown
         rows.append(f"| {file['name']} | {file['role']} | {file['n']} | {digest} |")
     return rows
 

@@ -20,9 +20,10 @@ from odqa.metrics import hit_at, mrr_at, ndcg_at
 from odqa.models.devices import pick_precision
 from odqa.retrieval.cross_encoder import CrossEncoder
 from odqa.text.normalize import nfc
-from odqa.training.distributed import is_main
-from odqa.training.loop import LoopConfig, length_batches, seed_everything, train
-from odqa.training.record import DataFile, digest_of, run_record, write_record
+from odqa.training.loop_config import LoopConfig
+from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.record import DataFile, digest_of
+from odqa.training.runs import run
 
 logger = logging.getLogger(__name__)
 
@@ -212,13 +213,6 @@ def train_reranker(
         raise ConfigError(f"negatives must be 1 or more, got {config.negatives}")
     model, tokenizer = load_cross_encoder(config)
     task = RerankerTask(examples, config, model, tokenizer, dev)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"}
-    settings["training data"] = digest_of(dataclasses.astuple(example) for example in examples)
-    outcome = train(task, config.loop, output, settings=settings)
     counts = {"n_questions": len(task.examples), "n_dev": len(task.dev)}
-    record = run_record("reranker", config, files, counts, outcome)
-    if is_main():
-        model.eval()
-        task.save(output)
-        write_record(record, output)
-    return record
+    data = digest_of(dataclasses.astuple(example) for example in examples)
+    return run("reranker", task, config, output, data=data, files=files, counts=counts)

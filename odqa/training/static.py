@@ -32,7 +32,9 @@ from odqa.protocols import Encoder, Vectors
 from odqa.text.sentences import split_sentences
 from odqa.text.tokenizers import create_tokenizer
 from odqa.training.distributed import world_size
-from odqa.training.loop import LoopConfig, seed_everything, train
+from odqa.training.loop import train
+from odqa.training.loop_config import LoopConfig
+from odqa.training.randomness import seed_everything
 from odqa.types import Passage
 
 logger = logging.getLogger(__name__)

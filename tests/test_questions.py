@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +14,17 @@ import numpy as np
 import pytest
 
 from odqa.cli.main import main
+from odqa.config import set_values
 from odqa.corpus import read_documents
 from odqa.corpus.datasets import read_examples
-from odqa.training.synthetic import (
-    Answer,
+from odqa.errors import ConfigError
+from odqa.training.answers import Answer, find_answers, units_of
+from odqa.training.asking import ask
+from odqa.training.forms import asking_form, fitting, modifying_form
+from odqa.training.questions import (
+    MadeQuestion,
     QuestionConfig,
-    _units,
-    ask,
     bare_title,
-    find_answers,
     make_questions,
     write_questions,
 )
@@ -33,9 +39,7 @@ CLEFT, IN_PLACE = 1.0, 0.0
 
 def asked(sentence: str, answer: str, *, cleft: float, title: str = "김철수") -> set[str]:
     """Every question that some seed makes with ``answer`` asked for."""
-    from dataclasses import replace
-
-    units = _units(sentence)
+    units = units_of(sentence)
     (chosen,) = [a for a in find_answers(sentence, units) if sentence[a.start : a.end] == answer]
     config = replace(FAITHFUL, cleft=cleft)
     made = {
@@ -46,7 +50,7 @@ def asked(sentence: str, answer: str, *, cleft: float, title: str = "김철수")
 
 
 def answers_of(sentence: str) -> list[tuple[str, str]]:
-    found = find_answers(sentence, _units(sentence))
+    found = find_answers(sentence, units_of(sentence))
     return [(sentence[a.start : a.end], a.sort) for a in sorted(found, key=lambda a: a.start)]
 
 
@@ -83,36 +87,44 @@ def test_clauses_after_the_answers_are_left_out() -> None:
     assert all("부산" not in question for question in made)
 
 
+def made(n: int, config: QuestionConfig, **options: Any) -> list[MadeQuestion]:
+    return list(itertools.islice(make_questions(read_documents("sample"), config, **options), n))
+
+
 def test_made_questions_can_be_answered() -> None:
-    config = QuestionConfig(questions=60, shortest_passage=150, longest_passage=400)
-    articles = list(make_questions(read_documents("sample"), config))
-    n = 0
-    for article in articles:
-        assert sum(len(p["qas"]) for p in article["paragraphs"]) <= config.per_article
-        for paragraph in article["paragraphs"]:
-            assert 1 <= len(paragraph["qas"]) <= config.per_passage
-            for question in paragraph["qas"]:
-                (answer,) = question["answers"]
-                start = answer["answer_start"]
-                assert paragraph["context"][start:].startswith(answer["text"])
-                assert answer["text"] not in question["question"]
-                n += 1
-    assert config.questions <= n < config.questions + config.per_article
-    assert articles == list(make_questions(read_documents("sample"), config))
+    config = QuestionConfig(shortest_passage=150, longest_passage=400)
+    questions = made(60, config)
+    assert len({question.question_id for question in questions}) == len(questions) == 60
+    for question in questions:
+        assert question.passage.text[question.start : question.end] == question.answer
+        assert question.answer not in question.question
+    of_passage = Counter(question.passage.passage_id for question in questions)
+    of_article = Counter(question.passage.doc_id for question in questions)
+    assert max(of_passage.values()) <= config.per_passage
+    assert max(of_article.values()) <= config.per_article + config.per_passage - 1
+    assert questions == made(60, config)
+    assert questions != made(60, replace(config, seed=14))
+
+
+def test_forms_by_hand() -> None:
+    assert asking_form("졸업\t하", "VV", True, "나요") == "졸업했나요"
+    assert modifying_form("졸업\t하", "VV", True) == "졸업한"
+    assert fitting("은", "수도") == "는"
+    assert fitting("로", "서울") == "로"  # after ㄹ too
+    assert fitting("로", "부산") == "으로"
 
 
 def test_articles_left_out_give_none() -> None:
-    config = QuestionConfig(questions=30, shortest_passage=150, longest_passage=400)
-    first = next(make_questions(read_documents("sample"), config))["title"]
+    config = QuestionConfig(shortest_passage=150, longest_passage=400)
+    first = made(1, config)[0].passage.title
     spelt = f" {first.replace(' ', '_')}"
     assert bare_title(spelt) == bare_title(first)
-    titles = [a["title"] for a in make_questions(read_documents("sample"), config, without=[spelt])]
-    assert first not in titles
+    assert first not in {question.passage.title for question in made(30, config, without=[spelt])}
 
 
 def test_a_number_is_asked_with_its_unit() -> None:
     sentence = "이 섬에는 1,200명이 살고 있다."
-    (answer,) = find_answers(sentence, _units(sentence))
+    (answer,) = find_answers(sentence, units_of(sentence))
     assert answer == Answer(6, 12, "number", "명")
     assert any("몇 명이 살고 있" in q for q in asked(sentence, "1,200명", cleft=IN_PLACE))
 
@@ -123,13 +135,31 @@ def test_the_command_writes_a_set_that_can_be_read(tmp_path: Path) -> None:
     assert main([*command, "--without", "sample"]) == 0
     written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     examples = read_examples(path)
-    assert len(examples) >= 20
+    assert len(examples) == 20
     assert len(examples) == sum(
         len(p["qas"]) for article in written["data"] for p in article["paragraphs"]
     )
     tested = {e.passage.title for e in read_examples("sample") if e.passage is not None}
     assert not tested & {article["title"] for article in written["data"]}
     assert main(["train", "questions", str(tmp_path / "no.jsonl"), "--output", str(path)]) == 2
+
+
+def test_what_is_half_written_has_no_name(tmp_path: Path) -> None:
+    def dying() -> Iterator[MadeQuestion]:
+        yield from made(3, QuestionConfig())
+        raise KeyboardInterrupt
+
+    path = tmp_path / "made.json"
+    path.write_text("before")
+    with pytest.raises(KeyboardInterrupt):
+        write_questions(dying(), path)
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("setting", ["agreement=0.0", "questions=0", "depth=0", "found=book"])
+def test_bounds_that_mean_nothing_are_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.split("=")[0]):
+        set_values(QuestionConfig(), [setting]).check()
 
 
 def test_nothing_is_written_of_nothing(tmp_path: Path) -> None:
