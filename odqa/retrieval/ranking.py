@@ -66,10 +66,10 @@ def best_first(
     rows: Rows, scores: Scores | npt.NDArray[np.float64], k: int, store: PassageLookup
 ) -> Ranking:
     """At most k pairs (row, score), by score, then passage id; ``scores[i]`` is of ``rows[i]``."""
-    listed = [int(row) for row in rows]
+    listed, values = rows.tolist(), scores.tolist()
     ids = store.passage_ids(listed)
-    order = sorted(range(len(listed)), key=lambda i: (-scores[i], ids[i]))
-    return [(listed[i], float(scores[i])) for i in order[:k]]
+    order = sorted(range(len(listed)), key=lambda i: (-values[i], ids[i]))
+    return [(listed[i], values[i]) for i in order[:k]]
 
 
 def as_candidates(
