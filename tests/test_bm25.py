@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -243,8 +245,8 @@ def test_the_search_leaves_nothing_out(
     terms = dict(enumerate(weights[: len(frequencies)]))
     matrix = np.zeros((len(frequencies), n))
     for term in terms:
-        found, scores = engine._postings(term)
-        matrix[term, found] = scores
+        column = engine._column(term, 1.0)
+        matrix[term, column.rows] = column.entries
     exact = sum(weight * matrix[term] for term, weight in terms.items())
     for _ in range(2):  # the second time with what the first has left behind
         rows, scores = engine.top_rows(terms, k)
@@ -274,6 +276,36 @@ def test_the_matrix_is_what_bm25s_itself_would_build(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours.scores["data"], theirs.scores["data"], rtol=1e-6)
     assert ours.scores["data"].dtype == np.float32
     assert ours.get_scores_from_ids([vocabulary.index("t1")]).shape == (len(texts),)
+
+
+def test_bm25s_itself_finds_the_same_in_our_files(tmp_path: Path) -> None:
+    import bm25s
+
+    texts = random_texts(300)
+    retriever = build(tmp_path, texts, shard_size=50)
+    theirs = bm25s.BM25.load(tmp_path, mmap=True, load_vocab=False)
+    _, vocabulary = number_terms(texts)
+    for question in random_texts(20, seed=4):
+        terms = [vocabulary.index(term) for term in question.split() if term in vocabulary]
+        if not terms:
+            continue
+        scores = theirs.get_scores_from_ids(terms)
+        (found,) = retriever.retrieve([question], k=10)
+        rows = [int(candidate.passage.passage_id.partition("#")[0]) for candidate in found]
+        assert [c.score for c in found] == pytest.approx(scores[rows].tolist(), rel=1e-5)
+        assert found[-1].score == pytest.approx(float(np.sort(scores)[-10]), rel=1e-5)
+
+
+def test_searching_loads_neither_bm25s_nor_a_compiler(tmp_path: Path) -> None:
+    build(tmp_path, TEXTS)
+    code = (
+        "import sys; from pathlib import Path; from odqa.retrieval.bm25 import Bm25sEngine; "
+        "rows, _ = Bm25sEngine(Path(sys.argv[1])).top_rows({0: 1.0}, 1); "
+        "assert len(rows) == 1; print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"bm25s", "numba", "scipy"} & set(run.stdout.split())
 
 
 def test_both_engines_rank_alike_on_the_same_terms(tmp_path: Path) -> None:
@@ -442,6 +474,24 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, damage: str) -> None
     store = ListStore([make_passage(f"{i}#0", text) for i, text in enumerate(TEXTS)])
     with pytest.raises(IndexNotUsableError, match="build the index again"):
         Bm25Retriever.open(tmp_path, store, SpaceTokenizer(), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("data.csc.index.npy", np.zeros(10, dtype=np.float64)),
+        ("indices.csc.index.npy", np.zeros(9, dtype=np.int32)),
+        ("indptr.csc.index.npy", np.zeros(3, dtype=np.int64)),
+        ("bounds.npy", np.zeros(2, dtype=np.float32)),
+    ],
+)
+def test_files_that_do_not_fit_together_are_refused(
+    tmp_path: Path, name: str, array: np.ndarray
+) -> None:
+    build(tmp_path, TEXTS)
+    np.save(tmp_path / name, array)
+    with pytest.raises(IndexNotUsableError, match="build the index again"):
+        Bm25sEngine(tmp_path)
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

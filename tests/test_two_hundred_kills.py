@@ -24,7 +24,7 @@ SCRIPT = """
 import hashlib, json, os, random, shutil, signal, sys, time
 from pathlib import Path
 
-import bm25s, faiss
+import faiss
 from hashing_encoder import HashingEncoder
 from odqa.build import build_index, components, indexing, shards, update_index
 from odqa.config import load_config

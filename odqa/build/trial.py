@@ -191,8 +191,6 @@ def build_trial(
     started = time.process_time()
     if encoder is not None:
         import faiss  # noqa: F401  # for its time and memory
-    if tokenizer is not None:
-        import bm25s  # type: ignore[import-untyped]  # noqa: F401  # likewise
     import_seconds = time.process_time() - started
     if tokenizer is not None:
         started = time.process_time()

@@ -20,11 +20,9 @@ corpora and for comparison.
 from __future__ import annotations
 
 import itertools
-import logging
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,15 +31,16 @@ from odqa.config import SparseConfig
 from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.protocols import Tokenizer
 from odqa.retrieval.bm25_files import (
-    BOUNDS,
     UNITS,
     Postings,
     read_counts,
+    read_matrix,
     read_parameters,
     write_counts,
     write_matrix,
     write_parameters,
 )
+from odqa.retrieval.max_score import Column, MaxScore
 from odqa.retrieval.question_words import question_word_weights
 from odqa.retrieval.ranking import (
     PassageLookup,
@@ -56,8 +55,6 @@ from odqa.retrieval.vocabulary import MappedVocabulary, write_vocabulary
 from odqa.types import Terms
 
 ENGINES = ("bm25s", "rank-bm25")
-
-_ROUNDING_UP = 1 + 1e-5  # a bound is compared with sums of single precision
 
 
 def write_bm25(
@@ -132,104 +129,22 @@ class SparseEngine(Protocol):
 
 
 class Bm25sEngine:
-    """The matrix of bm25s, memory-mapped, searched without looking at every posting.
-
-    Terms are taken from the one with the greatest possible contribution downwards. Once no passage
-    outside those seen can reach the k-th best, the remaining terms, the frequent ones, are only
-    looked up for passages that still can (MaxScore: H. Turtle and J. Flood, Query Evaluation:
-    Strategies and Optimizations, 1995, term at a time). The result is exact.
-    """
+    """The matrix of bm25s, memory-mapped, searched without looking at every posting."""
 
     def __init__(self, directory: Path) -> None:
-        import bm25s  # type: ignore[import-untyped]
-
-        # bm25s sets its own logger to DEBUG on import and writes a line for an empty question.
-        logging.getLogger("bm25s").setLevel(logging.WARNING)
-        try:
-            matrix: Any = bm25s.BM25.load(
-                directory, mmap=True, load_vocab=False, backend="numpy", auto_compile=False
-            )
-            # The plain arrays' items are read faster than a memmap's.
-            self._data, self._indices, self._starts = (
-                np.asarray(matrix.scores[name]) for name in ("data", "indices", "indptr")
-            )
-            self._bounds = np.asarray(np.load(directory / BOUNDS, mmap_mode="r"))
-        except (OSError, ValueError) as error:
-            raise IndexNotUsableError(
-                f"{directory}: the BM25 matrix cannot be read ({error}); build the index again"
-            ) from error
-        self.n_passages = int(matrix.scores["num_docs"])
-        self._local = threading.local()
+        self._matrix = read_matrix(directory)
+        self.n_passages = self._matrix.n_passages
+        self._search = MaxScore(self.n_passages)
 
     def top_rows(self, terms: QuestionTerms, k: int) -> tuple[Rows, Scores]:
-        bounds = {term: weight * float(self._bounds[term]) for term, weight in terms.items()}
-        held = [term for term, bound in bounds.items() if bound > 0]
-        order = sorted(held, key=lambda term: (-bounds[term], term))
-        rest = np.cumsum([bounds[term] for term in order][::-1])[::-1] * _ROUNDING_UP
-        scores = self._accumulator()
-        rows = np.zeros(0, dtype=np.int64)
-        try:
-            for place, term in enumerate(order):
-                settled = len(rows) >= k and self._pays(rows, term)
-                if settled and rest[place] < _kth(scores[rows], k):
-                    return self._finish(rows, scores, order[place:], rest[place:], terms, k)
-                rows = self._add(rows, scores, term, terms[term])
-            best = rows[scores[rows] >= _kth(scores[rows], k)]
-            return best, scores[best]
-        finally:
-            scores[rows] = 0
+        columns = [self._column(term, weight) for term, weight in sorted(terms.items())]
+        columns.sort(key=lambda column: -column.bound)
+        return self._search.top_rows(columns, k)
 
-    def _pays(self, rows: Rows, term: int) -> bool:
-        """Whether finding the k-th best of ``rows`` costs less than adding a term."""
-        return 2 * len(rows) < int(self._starts[term + 1] - self._starts[term])
-
-    def _add(self, rows: Rows, scores: Scores, term: int, weight: float) -> Rows:
-        """Add a term's contributions; returns ``rows`` and the rows it is the first to touch."""
-        found, contributions = self._postings(term)
-        before = scores[found]
-        scores[found] = before + contributions * np.float32(weight)
-        return np.concatenate([rows, found[before == 0]])
-
-    def _finish(
-        self,
-        rows: Rows,
-        scores: Scores,
-        order: Sequence[int],
-        rest: npt.NDArray[np.float64],
-        terms: QuestionTerms,
-        k: int,
-    ) -> tuple[Rows, Scores]:
-        """Give the terms of ``order`` to those of ``rows`` that may be among the best k."""
-        rows = np.sort(rows)
-        reached = scores[rows]
-        for term, bound in zip(order, rest, strict=True):
-            possible = reached * _ROUNDING_UP + np.float32(bound) >= _kth(reached, k)
-            rows, reached = rows[possible], reached[possible]
-            found, contributions = self._postings(term)
-            places = np.minimum(np.searchsorted(found, rows), len(found) - 1)
-            hit = found[places] == rows
-            reached[hit] += contributions[places[hit]] * np.float32(terms[term])
-        best = reached >= _kth(reached, k)
-        return rows[best], reached[best]
-
-    def _postings(self, term: int) -> tuple[npt.NDArray[np.int32], Scores]:
-        span = slice(int(self._starts[term]), int(self._starts[term + 1]))
-        return self._indices[span], self._data[span]
-
-    def _accumulator(self) -> Scores:
-        """(n_passages,) zeros, kept by the thread: clearing it all would take the most time."""
-        if not hasattr(self._local, "scores"):
-            self._local.scores = np.zeros(self.n_passages, dtype=np.float32)
-        scores: Scores = self._local.scores
-        return scores
-
-
-def _kth(scores: Scores, k: int) -> np.float32:
-    """The k-th best of some scores above zero; 0 where there are fewer."""
-    if len(scores) < k:
-        return np.float32(0)
-    kth: np.float32 = np.partition(scores, -k)[-k]
-    return kth
+    def _column(self, term: int, weight: float) -> Column:
+        scores, rows, starts, bounds, _ = self._matrix
+        span = slice(int(starts[term]), int(starts[term + 1]))
+        return Column(rows[span], scores[span], np.float32(weight), weight * float(bounds[term]))
 
 
 class RankBm25Engine:

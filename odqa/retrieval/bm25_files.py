@@ -12,17 +12,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from odqa.config import SparseConfig
 from odqa.errors import IndexNotUsableError
+from odqa.store.strings import map_array
 
 TokenIds = npt.NDArray[np.int32]
 
+BM25S_PARAMETERS = "params.index.json"
 DATA, INDICES, STARTS = (f"{name}.csc.index.npy" for name in ("data", "indices", "indptr"))
 BOUNDS, LENGTHS = "bounds.npy", "lengths.npy"
 _COUNTS = "counts.npy"
@@ -119,7 +122,7 @@ def write_matrix(
     spool.unlink()
     np.save(directory / LENGTHS, counts.lengths, allow_pickle=False)
     parameters = _bm25s_parameters(k1, b, len(counts.lengths))
-    (directory / "params.index.json").write_text(json.dumps(parameters, indent=4))
+    (directory / BM25S_PARAMETERS).write_text(json.dumps(parameters, indent=4))
     return len(counts.lengths)
 
 
@@ -229,8 +232,6 @@ def _new_array(path: Path, dtype: type, length: int) -> np.memmap[Any, Any]:
 
 
 def _bm25s_parameters(k1: float, b: float, n_passages: int) -> dict[str, object]:
-    import bm25s  # type: ignore[import-untyped]
-
     return {
         "k1": k1,
         "b": b,
@@ -240,9 +241,43 @@ def _bm25s_parameters(k1: float, b: float, n_passages: int) -> dict[str, object]
         "dtype": "float32",
         "int_dtype": "int32",
         "num_docs": n_passages,
-        "version": bm25s.__version__,
+        "version": version("bm25s"),
         "backend": "numpy",
     }
+
+
+class Matrix(NamedTuple):
+    """The memory-mapped scores, by term, then by passage."""
+
+    scores: npt.NDArray[np.float32]  # (postings,)
+    rows: npt.NDArray[np.int32]  # (postings,)
+    starts: npt.NDArray[np.int64]  # (vocabulary + 1,) where each term's postings begin
+    bounds: npt.NDArray[np.float32]  # (vocabulary,) greatest score of each term
+    n_passages: int
+
+
+def read_matrix(directory: Path) -> Matrix:
+    """What ``write_matrix`` wrote.
+
+    Raises:
+        IndexNotUsableError: a file is missing or damaged.
+    """
+    dtypes = {DATA: np.float32, INDICES: np.int32, STARTS: np.int64, BOUNDS: np.float32}
+    try:
+        parameters = json.loads((directory / BM25S_PARAMETERS).read_text(encoding="utf-8"))
+        n_passages = int(parameters["num_docs"])
+        arrays: dict[str, npt.NDArray[Any]] = {name: map_array(directory / name) for name in dtypes}
+        for name, dtype in dtypes.items():
+            if arrays[name].dtype != dtype:
+                raise ValueError(f"{name} holds {arrays[name].dtype} in place of {dtype.__name__}")
+        data, indices, starts, bounds = arrays.values()
+        if not len(data) == len(indices) == starts[-1] or len(starts) != len(bounds) + 1:
+            raise ValueError("its files do not fit together")
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise IndexNotUsableError(
+            f"{directory}: the BM25 matrix cannot be read ({error}); build the index again"
+        ) from error
+    return Matrix(data, indices, starts, bounds, n_passages)
 
 
 def stored_postings(

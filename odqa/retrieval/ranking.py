@@ -7,6 +7,7 @@ does not depend on the order in which a corpus was read or on how many questions
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
@@ -66,10 +67,11 @@ def best_first(
     rows: Rows, scores: Scores | npt.NDArray[np.float64], k: int, store: PassageLookup
 ) -> Ranking:
     """At most k pairs (row, score), by score, then passage id; ``scores[i]`` is of ``rows[i]``."""
-    listed = [int(row) for row in rows]
-    ids = store.passage_ids(listed)
-    order = sorted(range(len(listed)), key=lambda i: (-scores[i], ids[i]))
-    return [(listed[i], float(scores[i])) for i in order[:k]]
+    pairs = list(zip(rows.tolist(), scores.tolist(), strict=True))
+    times = Counter(score for _, score in pairs)
+    tied = [row for row, score in pairs if times[score] > 1]
+    ids = dict(zip(tied, store.passage_ids(tied), strict=True))  # the others' need not be read
+    return sorted(pairs, key=lambda pair: (-pair[1], ids.get(pair[0], "")))[:k]
 
 
 def as_candidates(
