@@ -93,7 +93,7 @@ class RetrievalConfig:
 class OverlapConfig:
     """What of the question stands in a passage, weighed beside the first stage's score (1)."""
 
-    depth: int = 150  # candidates looked at; 0: none, the merge's order stays
+    depth: int = 100  # candidates looked at; 0: none, the merge's order stays
     passage: float = 1.5  # share of the question's letter pairs in title, heading and text
     sentence: float = 1.2  # likewise in title, heading and one sentence
     run: float = 0.03  # for each letter of the longest stretch of the question in a sentence

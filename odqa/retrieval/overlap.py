@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ from odqa.retrieval.ranking import PassageLookup, Ranking, RowRetriever, best_fi
 from odqa.text.normalize import letters, without_parenthesis
 from odqa.types import Passage
 
-_SENTENCE_END = re.compile(r"[.?!]\s")
+_SENTENCE_ENDS = (". ", "? ", "! ")
 _SEAM = "\n"  # no letter: nothing of a question reaches over it
-_KEPT = re.compile(r"[^\W_]+|\n")
+_MARKS = " .,·:;?!~-_/\"'()[]<>《》〈〉「」『』“”‘’"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +76,16 @@ def _overlap(asked: str, pairs: Sequence[str], passage: Passage) -> Overlap:
 
 
 def _letters_by_sentence(text: str) -> str:
-    """``letters`` of each sentence, with a seam between them; faster than one by one."""
+    """Close to the ``letters`` of each sentence, with a seam between them.
+
+    Only the usual marks are taken out: a tenth of a search would go into looking for all.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(_KEPT.findall(_SENTENCE_END.sub(_SEAM, folded)))
+    for end in _SENTENCE_ENDS:
+        folded = folded.replace(end, _SEAM)
+    for mark in _MARKS:
+        folded = folded.replace(mark, "")
+    return folded
 
 
 def _pairs(text: str) -> list[str]:
