@@ -83,10 +83,22 @@ class RetrievalConfig:
     retriever: str = "hybrid"  # sparse | dense | hybrid
     depth: int = 100  # candidates each leg gives to the merge
     merge: str = "weighted"  # weighted | rrf
-    sparse_weight: float = 0.65  # weighted merge: weight of sparse; dense has the rest
+    sparse_weight: float = 0.25  # weighted merge: weight of sparse; dense has the rest
     rrf_k: int = 60  # reciprocal rank fusion: score = 1 / (rrf_k + rank)
     collapse_duplicates: bool = True  # of near-duplicate passages, only the best is returned
     per_article: int = 0  # at most so many passages of one article; 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapConfig:
+    """What of the question stands in a passage, weighed beside the first stage's score (1)."""
+
+    depth: int = 100  # candidates looked at; 0: none, the merge's order stays
+    passage: float = 1.5  # share of the question's letter pairs in title, heading and text
+    sentence: float = 1.2  # likewise in title, heading and one sentence
+    run: float = 0.03  # for each letter of the longest stretch of the question in a sentence
+    title: float = 0.8  # share of the title's letter pairs in the question
+    length: float = 0.37  # natural logarithm of 1 + the passage's characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,7 @@ class Config:
     sparse: SparseConfig = field(default_factory=SparseConfig)
     dense: DenseConfig = field(default_factory=DenseConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    overlap: OverlapConfig = field(default_factory=OverlapConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)

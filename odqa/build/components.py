@@ -190,6 +190,7 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
     """
     from odqa.retrieval.collapse import Collapser, CollapsingRetriever
     from odqa.retrieval.hybrid import HybridRetriever
+    from odqa.retrieval.overlap import OverlapOrder, OverlapRetriever
 
     index_dir = Path(index_dir)
     manifest = read_manifest(index_dir)
@@ -207,10 +208,11 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
     open_leg = {"sparse": _open_sparse, "dense": _open_dense}
     opened = [open_leg[name](index_dir / name, store, config) for name in legs]
     collapse = Collapser(store, open_groups(index_dir, len(store)), config.retrieval)
+    order = OverlapOrder(store, config.overlap)
     if len(opened) == 1:
-        return CollapsingRetriever(opened[0], collapse)
+        return CollapsingRetriever(OverlapRetriever(opened[0], order), collapse)
     sparse, dense = opened
-    return HybridRetriever(sparse, dense, config.retrieval, collapse)
+    return HybridRetriever(sparse, dense, config.retrieval, collapse, order)
 
 
 def open_pipeline(index: Path | str, config: Config) -> Pipeline:

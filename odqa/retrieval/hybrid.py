@@ -9,6 +9,7 @@ import numpy as np
 from odqa.config import RetrievalConfig
 from odqa.errors import ConfigError
 from odqa.retrieval.collapse import Collapser
+from odqa.retrieval.overlap import OverlapOrder
 from odqa.retrieval.ranking import Ranking, RowRetriever, best_first
 
 MERGES = ("weighted", "rrf")
@@ -74,8 +75,11 @@ class HybridRetriever(RowRetriever):
         dense: RowRetriever,
         config: RetrievalConfig,
         collapse: Collapser | None = None,
+        order: OverlapOrder | None = None,
     ) -> None:
-        """Both legs are of the same passage store; ``collapse`` is applied to what is merged.
+        """Both legs are of the same passage store.
+
+        ``order`` and then ``collapse`` are applied to what is merged.
 
         Raises:
             ConfigError: merge is unknown, or sparse_weight, depth or rrf_k is out of range.
@@ -97,16 +101,21 @@ class HybridRetriever(RowRetriever):
         self.dense = dense
         self._config = config
         self._collapse = collapse or Collapser(sparse.store, None, config)
+        self._order = order
 
     def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
         """At most k rows for each question with their merged scores, best first."""
         depth = max(k, self._config.depth)
         legs = (leg.rank(questions, k=depth) for leg in (self.sparse, self.dense))
-        return [self._merge(sparse, dense, k) for sparse, dense in zip(*legs, strict=True)]
+        return [
+            self._merge(question, sparse, dense, k)
+            for question, sparse, dense in zip(questions, *legs, strict=True)
+        ]
 
-    def _merge(self, sparse: Ranking, dense: Ranking, k: int) -> Ranking:
+    def _merge(self, question: str, sparse: Ranking, dense: Ranking, k: int) -> Ranking:
         scores = merge_rankings(sparse, dense, self._config)
         rows = np.fromiter(scores, dtype=np.int64, count=len(scores))
         # in double precision, as the merge is: best_first sorts by what it is given
         values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
-        return self._collapse(best_first(rows, values, len(rows), self.store), k)
+        ranked = best_first(rows, values, len(rows), self.store)
+        return self._collapse(self._order(question, ranked) if self._order else ranked, k)

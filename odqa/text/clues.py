@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from dataclasses import dataclass
 
+from odqa.text.normalize import letters, without_parenthesis
 from odqa.text.question_types import asked_for
 
 _PAIRS = ("()", "[]", "《》", "〈〉", "「」", "『』", "“”", "‘’")
-_PARENTHESIS = re.compile(r"\s*\([^()]*\)$")
-_NOT_LETTERS = re.compile(r"[\W_]+")
 _DATE = re.compile(r"\d+\s*(?:년|월|일|세기)|\d{3,4}(?!\d)|기원전|서기|시대|세기|년대|\d/\d")
 _MONTH = re.compile(r"년.*월")
 _NUMBER = re.compile(
     r"\d|[한두세네]\s?(?:개|명|번|가지|곳|살)|하나|다섯|여섯|일곱|여덟|아홉|열|백|천|만|억"
 )
 _LEADING_NUMBER = re.compile(r"\W*\d")
+
+_letters = functools.lru_cache(maxsize=4096)(letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ def find_clues(question: str, title: str, text: str, start: int, end: int, *, fi
         first: whether the passage is the first of its article.
     """
     answer = text[start:end]
-    letters, name = _letters(answer), _letters(_PARENTHESIS.sub("", title))
+    name, said = _letters(without_parenthesis(title)), _letters(answer)
     return Clues(
         names_article=len(name) > 1 and name in _letters(question),
         article_start=first,
-        is_title=bool(letters) and letters == name,
+        is_title=bool(said) and said == name,
         wrong_type=_is_wrong_type(asked_for(question), answer),
-        broken=not letters or _is_broken(text, start, end),
-        single_character=len(letters) == 1,
+        broken=not said or _is_broken(text, start, end),
+        single_character=len(said) == 1,
     )
 
 
@@ -81,9 +81,3 @@ def _is_broken(text: str, start: int, end: int) -> bool:
     if answer.count('"') % 2 == 1:
         return True
     return any(answer.count(pair[0]) != answer.count(pair[1]) for pair in _PAIRS)
-
-
-@functools.lru_cache(maxsize=4096)
-def _letters(text: str) -> str:
-    """Letters and digits alone, folded: what is left of two writings of one name."""
-    return _NOT_LETTERS.sub("", unicodedata.normalize("NFKC", text).casefold())

@@ -28,6 +28,19 @@ _NO_TEXT = re.compile(
 _REFERENCE = re.compile(r"<ref\b[^<>]*(?:/>|>[^<]*</ref>)", re.IGNORECASE)
 _LINE_BREAK_TAG = re.compile(r"</?br\s*/?>", re.IGNORECASE)
 
+_NOT_LETTERS = re.compile(r"[\W_]+")
+_PARENTHESIS = re.compile(r"\s*\([^()]*\)$")
+
+
+def letters(text: str) -> str:
+    """Letters and digits alone, folded (NFKC): what is left of two writings of one name."""
+    return _NOT_LETTERS.sub("", unicodedata.normalize("NFKC", text).casefold())
+
+
+def without_parenthesis(title: str) -> str:
+    """``title`` without a parenthesis at its end, which tells namesakes apart: "뇌 (동물)"."""
+    return _PARENTHESIS.sub("", title)
+
 
 def nfc(text: str) -> str:
     """``text`` in Unicode's composed form, lone surrogates replaced by U+FFFD.
