@@ -155,11 +155,11 @@ class OnnxTransformer:
         return output
 
 
-def _used(values: dict[str, Floats], graph: bytes) -> dict[str, npt.NDArray[Any]]:
+def _used(values: Mapping[str, Floats], graph: bytes) -> Mapping[str, npt.NDArray[Any]]:
     """What a graph takes: one that was cut to fewer layers has not all, one may want integers."""
     wanted = {name: array for name, array in values.items() if name.encode() in graph}
     integers = f"l0.qkv.weight{CODES}".encode() in graph
-    return {**(int8_tensors(wanted) if integers else wanted)}
+    return int8_tensors(wanted) if integers else wanted
 
 
 def n_threads() -> int:
