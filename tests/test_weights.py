@@ -126,11 +126,20 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     assert {"grid.weight.q4", "normal.weight.q8", "kept.weight", "odd.weight"} <= stored
 
 
-def test_a_matrix_takes_few_bits(tmp_path: Path) -> None:
-    values = np.random.default_rng(3).normal(size=(256, 256)).astype(np.float32)
-    write_tensors(tmp_path / "a", {"w": values}, {})
-    bits = 8 * (tmp_path / "a").stat().st_size / values.size
-    assert 8.5 <= bits < 8.6
+@pytest.mark.parametrize(("half", "bits", "error"), [(False, 8.5, 1 / 250), (True, 16, 2**-11)])
+def test_a_matrix_takes_few_bits(tmp_path: Path, half: bool, bits: float, error: float) -> None:
+    values = np.random.default_rng(3).uniform(-1, 1, size=(256, 256)).astype(np.float32)
+    write_tensors(tmp_path / "a", {"w": values}, {}, half=half)
+    assert bits <= 8 * (tmp_path / "a").stat().st_size / values.size < bits + 0.1
+    found, _ = read_tensors(tmp_path / "a")
+    assert found["w"].dtype == np.float32
+    np.testing.assert_allclose(found["w"], values, atol=error)
+
+
+def test_a_matrix_on_a_grid_takes_four_bits_wherever_it_can(tmp_path: Path) -> None:
+    grid = np.full((256, 256), -8, np.float32)
+    write_tensors(tmp_path / "a", {"w": grid}, {}, half=True)
+    assert 8 * (tmp_path / "a").stat().st_size / grid.size < 4.6
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

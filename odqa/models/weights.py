@@ -1,8 +1,9 @@
 """The bundled files and how their numbers are stored: small on disk, fp32 in memory.
 
-A matrix is stored in blocks of 32 values of a row with one fp16 scale each (the layouts Q8_0 and
-Q4_0 of llama.cpp): 8.5 bits a value, or 4.5 where the values lie on a grid of 16 steps already, as
-those of a model that came in 4 bits do. Vectors are stored as they are.
+A matrix whose values lie on a grid of 16 steps already, as those of a model that came in 4 bits do,
+is stored in blocks of 32 values of a row with one fp16 scale each (the layout Q4_0 of llama.cpp): 4.5
+bits a value. Any other is stored in fp16, or in blocks of 8 bits a value (Q8_0: 8.5 bits). Vectors
+are stored as they are.
 """
 
 from __future__ import annotations
@@ -73,8 +74,12 @@ def write_tensors(
     metadata: Mapping[str, str],
     *,
     exact: Collection[str] = (),
+    half: bool = False,
 ) -> None:
-    """Write a safetensors file; fp32 matrices but ``exact`` are quantised, all else is kept."""
+    """Write a safetensors file; fp32 matrices but ``exact`` are made small, all else is kept.
+
+    Those that 4 bits would change go to 8 bits, or with ``half`` to fp16.
+    """
     from safetensors.numpy import save_file
 
     stored: dict[str, npt.NDArray[Any]] = {}
@@ -84,6 +89,9 @@ def write_tensors(
             stored[name] = np.ascontiguousarray(values)
             continue
         four = quantize_q4(values)
+        if four is None and half:
+            stored[name] = values.astype(np.float16)
+            continue
         kind, (codes, scales) = ("q4", four) if four else ("q8", quantize_q8(values))
         stored[f"{name}.{kind}"], stored[f"{name}.scales"] = codes, scales
     part = path.with_name(path.name + ".part")
@@ -128,7 +136,8 @@ def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str
                     restore = dequantize_q4 if kind == "q4" else dequantize_q8
                     tensors[base] = restore(values, scales)
                 else:
-                    tensors[name] = values
+                    half = values.dtype == np.float16
+                    tensors[name] = values.astype(np.float32) if half else values
             metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise OdqaError(f"{path}: the model file cannot be read ({error})") from error

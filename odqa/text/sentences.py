@@ -18,7 +18,6 @@ _CLOSERS = {close: opening for opening, close in _PAIRS.items()}
 _BRACKET = re.compile("[" + re.escape("".join(_PAIRS) + "".join(_CLOSERS) + '"') + "]")
 _LONGEST_PROTECTED = 200  # characters; a longer pair is more likely a slip or a whole speech
 _LINE = re.compile(r"[^\n]+")
-_WORD_BEFORE = re.compile(r"\S*$")
 _QUOTING = re.compile(r"\s+(?:이?라[고는며]|이?란|하[고며는]|했|하였|는|고)(?=[\s가-힣])")
 _FINAL_SYLLABLES = frozenset("다요까죠라네야자지오니냐나군걸데어아해봐줘음임함됨")
 # fmt: off
@@ -84,9 +83,11 @@ def _is_end(line: str, match: re.Match[str], begin: int) -> bool:
 
 
 def _is_abbreviation(before: str) -> bool:
-    """Does the full stop behind ``before`` (the sentence so far) belong to its last word?"""
-    found = _WORD_BEFORE.search(before)
-    word = found.group().lstrip("\"'“‘([「『《〈") if found else ""
+    """Does the full stop behind ``before`` (the sentence so far) belong to its last word?
+
+    ``before`` does not end in white space.
+    """
+    word = before.rsplit(None, 1)[-1].lstrip("\"'“‘([「『《〈")
     if not word or word[-1].isdigit():
         return True  # an ordinal or a date; prose hardly ends in a bare number
     if len(word) == 1 and len(before.strip()) == 1:

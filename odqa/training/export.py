@@ -80,7 +80,7 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
             if name not in known or not np.array_equal(known[name], values)
         }
     metadata = {"shared": shared.name} if shared is not None else {}
-    write_tensors(output / WEIGHTS_FILE, own, metadata, exact=EXACT)
+    write_tensors(output / WEIGHTS_FILE, own, metadata, exact=EXACT, half=True)
     # the settings tell that an exported folder is a reader: they are never left to another
     for name in (TOKENIZER,) if layout is None else (TOKENIZER, SETTINGS):
         same = name == TOKENIZER and shared is not None and _same(folder / name, shared / name)
