@@ -105,7 +105,7 @@ def test_example_configurations_are_valid(path: Path) -> None:
 def test_training_configurations_are_valid(path: Path) -> None:
     pytest.importorskip("torch")
     from odqa.training.pretraining import PretrainingConfig
-    from odqa.training.reader import ReaderTrainingConfig
+    from odqa.training.reader_config import ReaderTrainingConfig
     from odqa.training.static import StaticTrainingConfig
 
     kinds = {
@@ -141,18 +141,19 @@ def test_every_training_key_is_described() -> None:
     from odqa.training.loop_config import LoopConfig
     from odqa.training.pretraining import PretrainingConfig
     from odqa.training.questions import QuestionConfig
-    from odqa.training.reader import ReaderTrainingConfig
+    from odqa.training.reader_config import ReaderTrainingConfig, TeacherConfig
     from odqa.training.reranker import RerankerTrainingConfig
     from odqa.training.static import StaticTrainingConfig
     from odqa.training.vocabulary import VocabularyConfig
 
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    keys = {f"loop.{field.name}" for field in dataclasses.fields(LoopConfig)}
+    groups = {"loop": LoopConfig, "teacher": TeacherConfig}
+    keys = {f"{name}.{f.name}" for name, group in groups.items() for f in dataclasses.fields(group)}
     for config in (
         QuestionConfig, ReaderTrainingConfig, RerankerTrainingConfig, StaticTrainingConfig,
         VocabularyConfig, PretrainingConfig,
     ):  # fmt: skip
-        keys |= {field.name for field in dataclasses.fields(config)} - {"loop", "model", "reader"}
+        keys |= {field.name for field in dataclasses.fields(config)} - {*groups, "model", "reader"}
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 
 

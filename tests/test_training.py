@@ -34,17 +34,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from odqa.models.devices import pick_device, pick_precision  # noqa: E402
+from odqa.training.labels import labelled_windows  # noqa: E402
 from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.pairs import judged_pairs, reading_pairs  # noqa: E402
 from odqa.training.reader import (  # noqa: E402
     ReaderTask,
-    ReaderTrainingConfig,
     freeze,
-    labelled_windows,
     load_model,
     reading_config,
     train_reader,
 )
+from odqa.training.reader_config import ReaderTrainingConfig  # noqa: E402
 from odqa.training.record import model_card  # noqa: E402
 from odqa.training.static import StaticTrainingConfig, train_static  # noqa: E402
 

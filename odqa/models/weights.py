@@ -1,9 +1,9 @@
 """The bundled files and how their numbers are stored: small on disk, fp32 in memory.
 
-A matrix whose values lie on a grid of 16 steps already, as those of a model that came in 4 bits do,
-is stored in blocks of 32 values of a row with one fp16 scale each (the layout Q4_0 of llama.cpp): 4.5
-bits a value. Any other is stored in fp16, or in blocks of 8 bits a value (Q8_0: 8.5 bits). Vectors
-are stored as they are.
+A matrix whose values lie on a grid of 16 steps already, as those of a model that came in 4 bits
+do, is stored in blocks of 32 values of a row with one fp16 scale each (the layout Q4_0 of
+llama.cpp): 4.5 bits a value. Any other is stored in fp16, or in blocks of 8 bits a value (Q8_0:
+8.5 bits). Vectors are stored as they are.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
 
 def reader(arguments: argparse.Namespace) -> None:
     """Fine-tune a reader."""
-    from odqa.training.reader import ReaderTrainingConfig, train_reader
+    from odqa.training.reader import train_reader
+    from odqa.training.reader_config import ReaderTrainingConfig
 
     _hide_progress_bars()
     config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
@@ -19,51 +17,19 @@ from odqa.evaluation.scoring import ANSWER_METRICS, DISTANCES
 from odqa.models.devices import pick_precision
 from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
-from odqa.reading.windows import WindowLimits, make_windows
+from odqa.training.distillation import Teacher, keep_layers, spread
 from odqa.training.dropout import set_dropout
-from odqa.training.loop_config import LoopConfig
+from odqa.training.labels import LabelledWindow, labelled_windows
 from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.reader_config import ReaderTrainingConfig
 from odqa.training.record import DataFile, examples_digest
 from odqa.training.runs import run
-from odqa.types import Example, Passage
+from odqa.types import Example
 
 logger = logging.getLogger(__name__)
 
 SHOWN = ("exact_match", "f1", "klue_exact_match", "klue_rouge_w")
 """Figures of an evaluation during training."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderTrainingConfig:
-    """What to fine-tune and how. Lengths are in pieces."""
-
-    model: str = ""  # a Hugging Face id or folder: any encoder
-    layers: int = 0  # keep only the lowest n layers; 0: all
-    frozen_layers: int = -1  # the embeddings and the n lowest layers are not trained; -1: all are
-    morphemes: bool | None = None  # cut text at morpheme boundaries first; None: as the model's is
-    titles: bool = True  # put the passage's title in front of it
-    max_length: int = 384
-    stride: int = 128
-    max_question_length: int = 64
-    negatives: float = 0.2  # answerless passages of the same article, for each question
-    empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
-    hidden_dropout: float | None = None  # None: the model's own; on a CPU it takes half of a step
-    attention_dropout: float | None = None  # likewise
-    token_dropout: float = 0.0  # share of the pieces that are hidden behind the mask token
-    max_answer_chars: int = 60  # in evaluation: a longer span is no answer
-    n_best: int = 5  # in evaluation: readings kept of each passage
-    best_by: str = "f1"  # figure on --dev that the best checkpoint is chosen by
-    loop: LoopConfig = field(default_factory=LoopConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledWindow:
-    """A window's ids and the positions in it of the answer's first and last piece (0, 0: none)."""
-
-    ids: np.ndarray[Any, np.dtype[np.int32]]
-    segment: int
-    start: int
-    end: int
 
 
 class ReaderTask:
@@ -84,6 +50,7 @@ class ReaderTask:
         if dev and not self.dev:
             raise UsageError("the dev data has no passages to read; give --dev KorQuAD's form")
         check_lengths(config, model)
+        self.teacher = _teacher(config, self.tokenizer, model)
         self.windows = labelled_windows(examples, self.tokenizer, config)
         logger.info("%d questions, %d windows", len(examples), len(self.windows))
 
@@ -94,13 +61,29 @@ class ReaderTask:
         return length_batches(lengths, loop.batch_size, loop.seed + epoch)
 
     def loss(self, batch: list[int]) -> torch.Tensor:
-        """Mean cross-entropy of start and end position (Devlin et al. 2019, section 4.2)."""
+        """Mean cross-entropy of start and end position (Devlin et al. 2019, section 4.2).
+
+        With a teacher, its weighted mean with the distance from that one, who sees all pieces.
+        """
         windows = [self.windows[i] for i in batch]
         device = next(self.model.parameters()).device
-        inputs = self.tokenizer.tensors(windows, device)
+        whole = self.tokenizer.tensors(windows, device)
+        inputs = dict(whole)
         if self.config.token_dropout:
             inputs["input_ids"] = self._with_masks(inputs["input_ids"])
-        output = self.model(**inputs)
+        teacher = self.teacher
+        output = self.model(**inputs, output_hidden_states=bool(teacher and teacher.hidden))
+        loss = self._cross_entropy(windows, inputs, output)
+        if teacher is None:
+            return loss
+        weight = self.config.teacher.weight
+        return (1 - weight) * loss + weight * teacher.distance(whole, output)
+
+    @staticmethod
+    def _cross_entropy(
+        windows: Sequence[LabelledWindow], inputs: dict[str, torch.Tensor], output: Any
+    ) -> torch.Tensor:
+        device = inputs["input_ids"].device
         starts = torch.tensor([window.start for window in windows], device=device)
         ends = torch.tensor([window.end for window in windows], device=device)
         mask = inputs["attention_mask"] == 0
@@ -171,97 +154,29 @@ def check_lengths(config: ReaderTrainingConfig, model: torch.nn.Module) -> None:
         raise ConfigError(f"best_by: unknown '{config.best_by}'; known: {', '.join(allowed)}")
 
 
-def labelled_windows(
-    examples: Sequence[Example], tokenizer: ReaderTokenizer, config: ReaderTrainingConfig
-) -> list[LabelledWindow]:
-    """All windows to train on, in a seeded choice.
-
-    Each question gives the windows of its passage that hold the answer, some of those that do not,
-    and with a chance of ``config.negatives`` a window of another passage of the same article in
-    which no answer stands; an answerless window's label is its first token.
-    """
-    random = np.random.default_rng(config.loop.seed)
-    siblings = _passages_by_title(examples)
-    windows: list[LabelledWindow] = []
-    for example in examples:
-        if example.passage is None:
-            continue
-        span = _first_span(example)
-        for window in _windows_of(example.question, example.passage, span, tokenizer, config):
-            if window.start or not example.answers or random.random() < config.empty_windows:
-                windows.append(window)
-        if random.random() < config.negatives:
-            other = _negative(example, siblings, random)
-            if other is not None:
-                windows += _windows_of(example.question, other, None, tokenizer, config)[:1]
-    if not windows:
-        raise OdqaError("the training data holds no question with a passage; nothing to learn")
-    return windows
-
-
-def _first_span(example: Example) -> tuple[int, int] | None:
-    if not example.answers or example.passage is None:
+def _teacher(
+    config: ReaderTrainingConfig, tokenizer: ReaderTokenizer, student: torch.nn.Module
+) -> Teacher | None:
+    wanted = config.teacher
+    if not 0 <= wanted.weight <= 1:
+        raise ConfigError(f"teacher.weight must lie in [0, 1], got {wanted.weight}")
+    if not wanted.model or not wanted.weight:
         return None
-    answer = example.answers[0]
-    starts = example.answer_starts or (example.passage.text.find(answer),)
-    start = starts[0]
-    return (start, start + len(answer)) if start >= 0 else None
-
-
-def _passages_by_title(examples: Sequence[Example]) -> dict[str, list[Passage]]:
-    found: dict[str, dict[str, Passage]] = {}
-    for example in examples:
-        if example.passage is not None:
-            found.setdefault(example.passage.title, {})[example.passage.text] = example.passage
-    return {title: list(passages.values()) for title, passages in found.items()}
-
-
-def _negative(
-    example: Example, siblings: dict[str, list[Passage]], random: np.random.Generator
-) -> Passage | None:
-    """Another passage of the article in which no answer stands (so no false negative)."""
-    if example.passage is None:
-        return None
-    others = [
-        passage
-        for passage in siblings[example.passage.title]
-        if passage.text != example.passage.text
-        and not any(answer in passage.text for answer in example.answers)
-    ]
-    return others[int(random.integers(len(others)))] if others else None
-
-
-def _windows_of(
-    question: str,
-    passage: Passage,
-    span: tuple[int, int] | None,
-    tokenizer: ReaderTokenizer,
-    config: ReaderTrainingConfig,
-) -> list[LabelledWindow]:
-    question_pieces, title, text = tokenizer.encode([question, passage.title, passage.text])
-    limits = WindowLimits(config.max_length, config.stride, config.max_question_length)
-    windows = []
-    for window in make_windows(question_pieces, title, text, tokenizer.layout, limits):
-        start = end = 0
-        if span is not None:
-            inside = slice(window.first, window.first + window.count)
-            # every piece that shares a character with the answer
-            hit = np.flatnonzero((text.ends[inside] > span[0]) & (text.starts[inside] < span[1]))
-            whole = len(hit) > 0 and text.starts[inside][hit[0]] <= span[0]
-            if whole and text.ends[inside][hit[-1]] >= span[1]:
-                start, end = window.offset + int(hit[0]), window.offset + int(hit[-1])
-        windows.append(LabelledWindow(window.ids, window.segment, start, end))
-    return windows
+    teacher = Teacher(wanted.model, tokenizer, temperature=wanted.temperature, hidden=wanted.hidden)
+    teacher.check(student)
+    return teacher
 
 
 def load_model(config: ReaderTrainingConfig) -> torch.nn.Module:
     """The encoder with new span heads, cut to ``layers`` and partly frozen."""
+    if config.keep not in ("lowest", "spread"):
+        raise ConfigError(f"keep: must be lowest or spread, not '{config.keep}'")
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
     seed_everything(config.loop.seed)
     try:
         settings = AutoConfig.from_pretrained(config.model)
-        if config.layers:
+        if config.layers and config.keep == "lowest":
             settings.num_hidden_layers = config.layers
         set_dropout(settings, config)
         model: torch.nn.Module = AutoModelForQuestionAnswering.from_pretrained(
@@ -269,6 +184,8 @@ def load_model(config: ReaderTrainingConfig) -> torch.nn.Module:
         )
     except (OSError, ValueError) as error:
         raise OdqaError(f"--model '{config.model}' cannot be loaded: {error}") from error
+    if config.layers and config.keep == "spread":
+        keep_layers(model, spread(settings.num_hidden_layers, config.layers))
     model.float()  # weights are trained in fp32, whatever they were stored in
     freeze(model, config.frozen_layers)
     return model

@@ -1,0 +1,108 @@
+"""Questions with their passages as windows, and where in each the answer stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from odqa.errors import OdqaError
+from odqa.reading.checkpoint import ReaderTokenizer
+from odqa.reading.windows import WindowLimits, make_windows
+from odqa.training.reader_config import ReaderTrainingConfig
+from odqa.types import Example, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledWindow:
+    """A window's ids and the positions in it of the answer's first and last piece (0, 0: none)."""
+
+    ids: np.ndarray[Any, np.dtype[np.int32]]
+    segment: int
+    start: int
+    end: int
+
+
+def labelled_windows(
+    examples: Sequence[Example], tokenizer: ReaderTokenizer, config: ReaderTrainingConfig
+) -> list[LabelledWindow]:
+    """All windows to train on, in a seeded choice.
+
+    Each question gives the windows of its passage that hold the answer, some of those that do not,
+    and with a chance of ``config.negatives`` a window of another passage of the same article in
+    which no answer stands; an answerless window's label is its first token.
+    """
+    random = np.random.default_rng(config.loop.seed)
+    siblings = _passages_by_title(examples)
+    windows: list[LabelledWindow] = []
+    for example in examples:
+        if example.passage is None:
+            continue
+        span = _first_span(example)
+        for window in _windows_of(example.question, example.passage, span, tokenizer, config):
+            if window.start or not example.answers or random.random() < config.empty_windows:
+                windows.append(window)
+        if random.random() < config.negatives:
+            other = _negative(example, siblings, random)
+            if other is not None:
+                windows += _windows_of(example.question, other, None, tokenizer, config)[:1]
+    if not windows:
+        raise OdqaError("the training data holds no question with a passage; nothing to learn")
+    return windows
+
+
+def _first_span(example: Example) -> tuple[int, int] | None:
+    if not example.answers or example.passage is None:
+        return None
+    answer = example.answers[0]
+    starts = example.answer_starts or (example.passage.text.find(answer),)
+    start = starts[0]
+    return (start, start + len(answer)) if start >= 0 else None
+
+
+def _passages_by_title(examples: Sequence[Example]) -> dict[str, list[Passage]]:
+    found: dict[str, dict[str, Passage]] = {}
+    for example in examples:
+        if example.passage is not None:
+            found.setdefault(example.passage.title, {})[example.passage.text] = example.passage
+    return {title: list(passages.values()) for title, passages in found.items()}
+
+
+def _negative(
+    example: Example, siblings: dict[str, list[Passage]], random: np.random.Generator
+) -> Passage | None:
+    """Another passage of the article in which no answer stands (so no false negative)."""
+    if example.passage is None:
+        return None
+    others = [
+        passage
+        for passage in siblings[example.passage.title]
+        if passage.text != example.passage.text
+        and not any(answer in passage.text for answer in example.answers)
+    ]
+    return others[int(random.integers(len(others)))] if others else None
+
+
+def _windows_of(
+    question: str,
+    passage: Passage,
+    span: tuple[int, int] | None,
+    tokenizer: ReaderTokenizer,
+    config: ReaderTrainingConfig,
+) -> list[LabelledWindow]:
+    question_pieces, title, text = tokenizer.encode([question, passage.title, passage.text])
+    limits = WindowLimits(config.max_length, config.stride, config.max_question_length)
+    windows = []
+    for window in make_windows(question_pieces, title, text, tokenizer.layout, limits):
+        start = end = 0
+        if span is not None:
+            inside = slice(window.first, window.first + window.count)
+            # every piece that shares a character with the answer
+            hit = np.flatnonzero((text.ends[inside] > span[0]) & (text.starts[inside] < span[1]))
+            whole = len(hit) > 0 and text.starts[inside][hit[0]] <= span[0]
+            if whole and text.ends[inside][hit[-1]] >= span[1]:
+                start, end = window.offset + int(hit[0]), window.offset + int(hit[-1])
+        windows.append(LabelledWindow(window.ids, window.segment, start, end))
+    return windows
