@@ -36,6 +36,7 @@ from odqa.retrieval.rerank import EncoderReranker  # noqa: E402
 from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.negatives import (  # noqa: E402
     Wanted,
+    answerless,
     answers_stand_in,
     is_false_negative,
     mine_negatives,
@@ -335,6 +336,25 @@ def test_negatives_are_taken_in_turns() -> None:
     assert texts(8, depth=1) == ["하나의 글"]
 
 
+def test_negatives_for_a_reader() -> None:
+    mined = [
+        RankingExample("무엇?", ("그것\n이것",), ("가\n나\n다", "제목 없는 글")),
+        RankingExample("누구?", (), ("라\n마",)),
+        RankingExample("어디?", (), ()),
+    ]
+    found = answerless(mined, 9.0, seed=1)  # all there are
+    read = [(e.question, e.answers, e.passage.title, e.passage.text) for e in found if e.passage]
+    assert read == [
+        ("무엇?", (), "가", "나\n다"), ("무엇?", (), "", "제목 없는 글"), ("누구?", (), "라", "마")
+    ]  # fmt: skip
+    assert len({e.question_id for e in found}) == 3
+    assert answerless(mined, 0.0, seed=1) == []
+    many = [mined[0]] * 400
+    assert 160 <= len(answerless(many, 0.5, seed=1)) <= 240
+    assert 560 <= len(answerless(many, 1.5, seed=1)) <= 640
+    assert answerless(many, 0.5, seed=1) == answerless(many, 0.5, seed=1)
+
+
 def test_questions_of_a_reading_set() -> None:
     found = wanted_of([*EXAMPLES, replace(EXAMPLES[0], answers=())])
     assert len(found) == len(EXAMPLES)
@@ -362,9 +382,12 @@ def test_the_documented_commands_work(
 ) -> None:
     page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
     text = page[page.index("## A second stage") :]
-    block = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[0]
-    mine, mine_dev, train, ask = (
-        shlex.split(line, comments=True)[1:] for line in block.splitlines() if line
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[:2]
+    mine, mine_dev, train, ask, train_a_reader = (
+        shlex.split(line, comments=True)[1:]
+        for block in blocks
+        for line in block.splitlines()
+        if line
     )
     monkeypatch.chdir(tmp_path)
     write_wordpiece_model(Path("klue/roberta-base"), TEXTS, roberta=True, head="MaskedLM")
@@ -393,6 +416,10 @@ def test_the_documented_commands_work(
     capsys.readouterr()
     assert main([*ask, "--json", "--set", "rerank.depth=4", "--set", "dense.precision=fp32"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main([*train_a_reader, *quick, "--set", "mined_negatives=1"]) == 0
+    run = json.loads(Path("runs/reader/run.json").read_text())
+    assert run["n_questions"] == 18
+    assert [(f["role"], f["n"]) for f in run["data"]] == [("train", 9), ("negatives", 9)]
 
 
 def test_write_bert_is_no_cross_encoder(tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ def test_negatives_hold_no_answer(settings: ReaderTrainingConfig) -> None:
     assert [w.ids.tolist() for w in windows] == [w.ids.tolist() for w in again]
     with pytest.raises(OdqaError, match="nothing to learn"):
         labelled_windows([Example("q", "무엇?", ("답",))], tokenizer, config)
+    # an answer of the third may stand in the others' passages
+    windows = labelled_windows([*examples[:2], question("가 다")], tokenizer, config)
+    assert len(windows) == 5
 
 
 def test_a_trained_reader_can_be_read(settings: ReaderTrainingConfig, tmp_path: Path) -> None:

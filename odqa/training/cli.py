@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dev", action="append", type=Path, default=[], metavar="FILE",
         help="questions to evaluate on while training; the best model is kept",
     )  # fmt: skip
+    reader.add_argument(
+        "--negatives", action="append", type=Path, default=[], metavar="FILE",
+        help="what train negatives has found: passages that the reader learns to refuse",
+    )  # fmt: skip
     _add_run_options(reader, "runs/reader")
     reader.set_defaults(handler=commands.reader)
     _add_reranker(kinds)
@@ -130,7 +134,7 @@ def _add_reranker(kinds: argparse._SubParsersAction) -> None:  # type: ignore[ty
     reranker.set_defaults(handler=commands.reranker)
     negatives = kinds.add_parser(
         "negatives",
-        help="find passages that do not answer, for train reranker",
+        help="find passages that do not answer, for train reranker and reader",
         description="Search an index for each question and write the best passages that do not "
         "answer it.",
     )

@@ -42,12 +42,19 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
 
 def reader(arguments: argparse.Namespace) -> None:
     """Fine-tune a reader."""
+    from odqa.training.negatives import answerless
     from odqa.training.reader import train_reader
     from odqa.training.reader_config import ReaderTrainingConfig
+    from odqa.training.record import data_file
+    from odqa.training.reranker import read_ranking_examples
 
     _hide_progress_bars()
     config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)
     examples, files = _examples(arguments.train, "train")
+    for path in arguments.negatives:
+        mined = read_ranking_examples(path)
+        examples += answerless(mined, config.mined_negatives, config.loop.seed)
+        files.append(data_file("negatives", path, len(mined)))
     dev, dev_files = _examples(arguments.dev, "dev")
     train_reader(examples, config, arguments.output, dev=dev, files=[*files, *dev_files])
 

@@ -31,8 +31,8 @@ def labelled_windows(
     """All windows to train on, in a seeded choice.
 
     Each question gives the windows of its passage that hold the answer, some of those that do not,
-    and with a chance of ``config.negatives`` a window of another passage of the same article in
-    which no answer stands; an answerless window's label is its first token.
+    and, if it has an answer, with a chance of ``config.negatives`` a window of another passage of
+    the same article in which none stands; an answerless window's label is its first token.
     """
     random = np.random.default_rng(config.loop.seed)
     siblings = _passages_by_title(examples)
@@ -44,7 +44,8 @@ def labelled_windows(
         for window in _windows_of(example.question, example.passage, span, tokenizer, config):
             if window.start or not example.answers or random.random() < config.empty_windows:
                 windows.append(window)
-        if random.random() < config.negatives:
+        # Of a question without an answer it is not known where else one might stand.
+        if example.answers and random.random() < config.negatives:
             other = _negative(example, siblings, random)
             if other is not None:
                 windows += _windows_of(example.question, other, None, tokenizer, config)[:1]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+import numpy as np
+
 from odqa.evaluation.judgements import RetrievalSet
 from odqa.metrics import article_of, holds_answer
 from odqa.protocols import Retriever
@@ -93,6 +95,30 @@ def mine_negatives(
             found.append(RankingExample(one.question, known.positives, negatives))
         if progress is not None:
             progress(begin + len(batch), len(wanted))
+    return found
+
+
+def answerless(examples: Sequence[RankingExample], share: float, seed: int) -> list[Example]:
+    """Questions with a passage that does not answer them, for a reader to learn refusing.
+
+    Args:
+        examples: questions with their negatives.
+        share: of these, so many are drawn for each question on average, none twice.
+        seed: of the draw.
+    """
+    random = np.random.default_rng(seed)
+    found = []
+    for example in examples:
+        wanted = int(share + random.random())
+        negatives = example.negatives
+        chosen = random.permutation(len(negatives))[:wanted] if wanted else ()
+        for place in sorted(int(i) for i in chosen):
+            title, line_break, text = negatives[place].partition("\n")
+            if not line_break:
+                title, text = "", title
+            number = f"negative{len(found)}"
+            passage = Passage(f"{number}#0", number, title, text, 0, len(text))
+            found.append(Example(number, example.question, (), passage=passage))
     return found
 
 

@@ -31,6 +31,7 @@ class ReaderTrainingConfig:
     stride: int = 128
     max_question_length: int = 64
     negatives: float = 0.2  # answerless passages of the same article, for each question
+    mined_negatives: float = 0.5  # passages of --negatives, for each of their questions
     empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
     hidden_dropout: float | None = None  # None: the model's own; on a CPU it takes half of a step
     attention_dropout: float | None = None  # likewise
