@@ -7,18 +7,16 @@ in the same bytes as one that was left alone.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 
 from odqa import __version__
 from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
@@ -44,16 +42,18 @@ from odqa.build.shards import (
     read_duplicate_keys,
     read_passages,
     read_terms,
-    read_vocabulary,
     shard_digest,
     shard_jobs,
     stored_shard_jobs,
 )
+from odqa.build.sparse_leg import SPARSE, StoredTerms, index_terms, write_sparse_leg
+from odqa.build.stages import stage
 from odqa.build.workers import ShardSettings, make_shards, n_workers
-from odqa.config import Config, CorpusConfig, SparseConfig
+from odqa.config import Config, CorpusConfig
 from odqa.corpus import corpus_name, read_documents
 from odqa.corpus.sources import KOWIKI, SAMPLE
 from odqa.errors import ConfigError, InputError
+from odqa.processes import worker_pool
 from odqa.protocols import Encoder, TermEncoder, Tokenizer, Vectors
 from odqa.store import (
     FORMAT,
@@ -73,7 +73,7 @@ from odqa.text.sentences import split_sentences
 from odqa.types import Document
 
 if TYPE_CHECKING:
-    from odqa.retrieval.bm25_files import Field
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -182,10 +182,18 @@ class IndexBuild:
     def run(self, directory: Path) -> None:
         """Do whatever is not done yet, and leave in ``directory`` the index and nothing else."""
         if not (directory / MANIFEST_NAME).exists():
-            self.store_passages(directory)
-            self.index_legs(directory)
+            self.write_parts(directory)
             self.write_manifest(directory)
         self.remove_leftovers(directory)
+
+    def write_parts(self, directory: Path) -> None:
+        """Write whatever is missing of passages, duplicates and legs."""
+        self.make_missing_shards(directory)
+        with self._terms_indexed_beside(directory) as wait:
+            self.store_passages(directory)
+            self.index_vectors(directory)
+            wait()
+        self.index_terms(directory)
 
     def write_manifest(self, directory: Path) -> None:
         """Record what the index is; with this it is complete."""
@@ -199,38 +207,73 @@ class IndexBuild:
         duplicates = [DUPLICATES] if self._config.duplicates.enabled else []
         return [RECIPE_NAME, "passages", *duplicates, *self._legs]
 
+    def make_missing_shards(self, directory: Path) -> None:
+        """Make the shards that anything missing is made of."""
+        passages = (directory / "passages").exists()
+        if not passages or self._needs_keys(directory) or self._needs_terms(directory):
+            self._make_shards(directory)
+
     def store_passages(self, directory: Path) -> None:
         """Read, split and (for the legs that are missing) tokenise the source; store passages."""
         if not (directory / "passages").exists():
             self._make_shards(directory)
-            self._stage(directory, "passages", self._write_passages)
+            stage(directory, "passages", lambda part: self._write_passages(directory, part))
 
     def index_legs(self, directory: Path) -> None:
         """Write what is missing beside the passages: groups of duplicates, and the legs."""
-        if self._needs_keys(directory) or self._needs_terms(directory):
-            self._make_shards(directory)
-        if self._config.duplicates.enabled:
-            self._stage(directory, DUPLICATES, self._write_duplicates)
+        self.make_missing_shards(directory)
+        self.index_terms(directory)
+        self.index_vectors(directory)
+
+    def index_terms(self, directory: Path) -> None:
+        """Write the sparse leg, if there shall be one."""
         if self._tokenizer is not None:
-            self._stage(directory, "sparse", self._write_sparse)
+            stage(directory, SPARSE, lambda part: self._write_sparse(directory, part))
+
+    def index_vectors(self, directory: Path) -> None:
+        """Write the groups of duplicates and the dense leg, if there shall be any."""
+        if self._config.duplicates.enabled:
+            stage(directory, DUPLICATES, lambda part: self._write_duplicates(directory, part))
         if self._encoder is not None:
             store = PassageStore.open(directory / "passages")
             self._encode(directory, store, self._encoder)
-            self._stage(directory, "dense", self._write_dense)
+            stage(directory, "dense", lambda part: self._write_dense(directory, part))
+
+    @contextlib.contextmanager
+    def _terms_indexed_beside(self, directory: Path) -> Iterator[Callable[[], None]]:
+        """Have another process write the sparse leg, where a large corpus leaves a core for it.
+
+        Yields what waits for it.
+        """
+        missing = self._tokenizer is not None and not (directory / SPARSE).exists()
+        if not missing or self._workers == 1 or not self._is_large(directory):
+            yield lambda: None
+            return
+        with worker_pool(1, "indexing terms") as pool:
+            leg = pool.submit(
+                index_terms,
+                directory,
+                self._shard_paths(directory),
+                self._config.sparse,
+                self.recipe["tokenizer"],
+                self._stored_terms(directory),
+            )
+
+            def wait() -> None:
+                self._progress("index terms", 0, 1)
+                leg.result()
+                self._progress("index terms", 1, 1)
+
+            yield wait
+
+    def _is_large(self, directory: Path) -> bool:
+        """Is there so much to index that starting a process is worth it?"""
+        return len(self._shard_paths(directory)) > 1
 
     def remove_leftovers(self, directory: Path) -> None:
         """Remove what only the build needed."""
         for leftover in (SHARDS, SHARDS_DONE, _VECTORS, _VECTORS_DONE):
             remove(directory / leftover)
-
-    def _stage(self, directory: Path, name: str, write: Callable[[Path, Path], None]) -> None:
-        """Have a folder of the index written under another name, then rename it."""
-        if (directory / name).exists():
-            return
-        part = directory / f"{name}.part"
-        remove(part)
-        write(directory, part)
-        part.rename(directory / name)
 
     def _needs_keys(self, directory: Path) -> bool:
         """Are the keys missing by which near-duplicate passages are found?"""
@@ -316,7 +359,7 @@ class IndexBuild:
             part,
             lambda: self._shards(directory, next(stages)),
             self._config.sparse,
-            self._tokenizer,
+            self._tokenizer.fingerprint,
             self._stored_terms(directory),
         )
 
@@ -439,82 +482,6 @@ class IndexBuild:
                 "seconds": round(time.monotonic() - self._started, 1),  # of the last run
             },
         )
-
-
-def write_sparse_leg(
-    directory: Path,
-    shards: Callable[[], Iterable[Path]],
-    config: SparseConfig,
-    tokenizer: Tokenizer,
-    stored: StoredTerms | None = None,
-) -> None:
-    """Number the terms of all shards, in the order they are first seen, and index them.
-
-    ``shards`` gives the shards in order; it is called twice. The passages of ``stored`` come before
-    theirs.
-    """
-    from odqa.retrieval.bm25 import write_bm25
-    from odqa.retrieval.bm25_files import Postings, stored_postings
-
-    weights = field_weights(config)
-    seen: dict[str, dict[str, None]] = {field: {} for field in weights}
-    for path in shards():
-        for field, terms in seen.items():
-            terms.update(dict.fromkeys(read_vocabulary(path, field)))
-    old_terms = stored.terms() if stored else []
-    # Field by field, so that the numbers do not depend on how passages are dealt out to shards.
-    terms = dict.fromkeys(itertools.chain(old_terms, *seen.values()))
-    numbers = {term: n for n, term in enumerate(terms)}
-    del seen, terms
-
-    def postings() -> Iterator[Postings]:
-        first_row = 0
-        if stored is not None:
-            first_row = stored.n_rows
-            yield from stored_postings(stored.directory, config, stored.new_rows)
-        for path in shards():
-            shard = Postings.of(_fields(path, weights, numbers), first_row)
-            first_row += shard.n_passages
-            yield shard
-
-    write_bm25(
-        directory, postings(), list(numbers), config, tokenizer_fingerprint=tokenizer.fingerprint
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTerms:
-    """Some passages of a finished sparse leg."""
-
-    directory: Path
-    new_rows: npt.NDArray[np.int32]  # (passages,) their rows in the leg to be; -1: left out
-
-    @property
-    def n_rows(self) -> int:
-        """How many passages they are."""
-        return int(np.count_nonzero(self.new_rows >= 0))
-
-    def terms(self) -> list[str]:
-        """Their terms, by number; also those that only passages that are left out held."""
-        from odqa.retrieval.vocabulary import MappedVocabulary
-
-        return MappedVocabulary(self.directory).terms()
-
-
-def field_weights(config: SparseConfig) -> dict[str, float]:
-    """What an occurrence in each field counts; fields of no weight are left out."""
-    weights = {"words": 1.0, "parts": config.part_weight, "bigrams": config.bigram_weight}
-    return {field: weight for field, weight in weights.items() if weight > 0}
-
-
-def _fields(path: Path, weights: Mapping[str, float], numbers: Mapping[str, int]) -> list[Field]:
-    from odqa.retrieval.bm25_files import UNITS, Field
-
-    blocks = {field: read_terms(path, field) for field in weights}
-    return [
-        Field(block.renumbered(numbers), block.counts, round(weights[field] * UNITS))
-        for field, block in blocks.items()
-    ]
 
 
 class _Counter:

@@ -112,20 +112,20 @@ def predict(measured: Measured, config: Config) -> BuildPlan:
     )
     sizes = _sizes(measured, config, passages)
     encode_seconds = trial.encode_seconds_per_passage * passages if sizes.vectors else 0
+    sparse_seconds = sizes.sparse * trial.sparse_seconds * scale
+    # Another process indexes the terms while this one encodes.
+    legs_seconds = (
+        max(sparse_seconds, encode_seconds) if processes > 1 else sparse_seconds + encode_seconds
+    )
     return BuildPlan(
         documents=round(corpus.documents),
         passages=passages,
         exact=corpus.exact,
-        seconds=round(
-            measured.load_seconds
-            + tokenise_seconds
-            + sizes.sparse * trial.sparse_seconds * scale
-            + encode_seconds
-        ),
+        seconds=round(measured.load_seconds + tokenise_seconds + legs_seconds),
         tokenise_seconds=round(tokenise_seconds),
         encode_seconds=round(encode_seconds),
         disk_bytes=round(sizes.index),
-        build_disk_bytes=round(sizes.build_peak),
+        build_disk_bytes=round(sizes.build_peak(processes)),
         memory_bytes=round(_memory(measured, sizes, passages, processes)),
         processes=processes,
     )
@@ -153,10 +153,15 @@ class _Sizes:
     def index(self) -> float:
         return self.passages + self.postings + self.vocabulary + self.stored_vectors
 
-    @property
-    def build_peak(self) -> float:
-        """Shards and vectors are thrown away at the end; postings are spooled at 12 bytes for 8."""
-        spooling = self.index - self.stored_vectors + 1.5 * self.postings
+    def build_peak(self, processes: int) -> float:
+        """Shards and vectors are thrown away at the end; postings are spooled at 12 bytes for 8.
+
+        Several processes may hold both at once.
+        """
+        spool = 1.5 * self.postings
+        if processes > 1:
+            return self.shards + self.index + self.vectors + spool
+        spooling = self.index - self.stored_vectors + spool
         return self.shards + max(spooling, self.index + self.vectors)
 
 
@@ -179,18 +184,24 @@ def _sizes(measured: Measured, config: Config, passages: int) -> _Sizes:
 
 
 def _memory(measured: Measured, sizes: _Sizes, passages: int, processes: int) -> float:
-    """Peak memory: that of the hungriest of the stages, which follow one another.
+    """Peak memory: that of the hungriest of the stages.
+
+    They follow one another, but that terms are indexed beside the encoding by another process where
+    there are several.
 
     Postings and encoded vectors are mapped files: resident, though the system can take them back.
     FAISS grows its list of vectors by copying it.
     """
     trial = measured.trial
     workers = trial.worker_bytes * processes + _HELPERS_BYTES + _SHARD_BYTES * (processes + 2)
-    stages = (
-        workers if processes > 1 else _SHARD_BYTES,
-        sizes.terms * _BYTES_PER_TERM + passages * _BYTES_PER_PASSAGE + sizes.postings,
-        sizes.vectors + (sizes.passages if trial.reads_passages else 0),
-        sizes.vectors + 2 * sizes.stored_vectors,
+    shards = workers if processes > 1 else _SHARD_BYTES
+    terms = sizes.terms * _BYTES_PER_TERM + passages * _BYTES_PER_PASSAGE + sizes.postings
+    vectors = sizes.vectors + max(
+        sizes.passages if trial.reads_passages else 0, 2 * sizes.stored_vectors
     )
+    if processes > 1:
+        stages = (shards, terms + (_HELPERS_BYTES if sizes.sparse else 0) + vectors)
+    else:
+        stages = (shards, terms, vectors)
     unused = 0 if sizes.vectors else measured.encoder_bytes
     return trial.resident_bytes - unused + max(stages)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from odqa.build.indexing import write_sparse_leg
 from odqa.build.shards import FIELDS, ShardJob, read_passages, read_vocabulary
+from odqa.build.sparse_leg import write_sparse_leg
 from odqa.build.workers import ShardMaker, ShardSettings, time_a_worker
 from odqa.config import Config
 from odqa.corpus import read_documents
@@ -194,7 +194,9 @@ def build_trial(
     import_seconds = time.process_time() - started
     if tokenizer is not None:
         started = time.process_time()
-        write_sparse_leg(directory / "sparse", lambda: [shard], config.sparse, tokenizer)
+        write_sparse_leg(
+            directory / "sparse", lambda: [shard], config.sparse, tokenizer.fingerprint
+        )
         sparse_seconds = time.process_time() - started
     vocabulary_bytes = _bytes(p for name in _OF_TERMS for p in directory.glob(f"sparse/{name}*"))
     return Trial(

@@ -25,9 +25,11 @@ import numpy as np
 
 from odqa.build.components import configured_as_built, retriever_of
 from odqa.build.duplicates import SIGNATURE, DuplicateKeys
-from odqa.build.indexing import IndexBuild, Progress, StoredTerms, no_progress
+from odqa.build.indexing import IndexBuild, Progress, no_progress
 from odqa.build.kept import Kept
 from odqa.build.recipe import prepare
+from odqa.build.shards import SHARD_DOCUMENTS
+from odqa.build.sparse_leg import SPARSE, StoredTerms
 from odqa.config import Config, merge
 from odqa.corpus import read_documents
 from odqa.errors import IndexNotUsableError
@@ -159,8 +161,7 @@ class IndexUpdate(IndexBuild):
         self._make_shards(directory)
         if not self.changes(directory).any:
             return
-        self.store_passages(directory)
-        self.index_legs(directory)
+        self.write_parts(directory)
         write_json(directory / RECIPE_NAME, self.recipe)
         self.write_manifest(directory)
 
@@ -222,7 +223,10 @@ class IndexUpdate(IndexBuild):
         yield from super()._duplicate_keys(directory)
 
     def _stored_terms(self, directory: Path) -> StoredTerms:
-        return StoredTerms(self._index / "sparse", self._kept(directory).new_rows)
+        return StoredTerms(self._index / SPARSE, self._kept(directory).new_rows)
+
+    def _is_large(self, directory: Path) -> bool:
+        return super()._is_large(directory) or self._kept(directory).n_documents > SHARD_DOCUMENTS
 
     def _first_new_row(self, directory: Path) -> int:
         return self._kept(directory).n_passages

@@ -64,7 +64,7 @@ class MappedVocabulary:
         """All terms, by number."""
         by_number = np.empty(len(self), dtype=np.int64)
         by_number[self._numbers] = np.arange(len(self))
-        return [self._terms[place] for place in by_number.tolist()]
+        return self._terms.take(by_number)
 
     def number(self, term: str) -> int | None:
         """The number of a term; None where it is unknown."""

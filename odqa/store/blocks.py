@@ -166,6 +166,13 @@ class MappedBlocks:
     def rows(self, rows: Iterable[int]) -> list[Row]:
         """The strings of ``rows``, in their order; each block is decompressed once.
 
+        Raises: as ``encoded_rows``.
+        """
+        return [tuple([decode(string) for string in row]) for row in self.encoded_rows(rows)]
+
+    def encoded_rows(self, rows: Iterable[int]) -> list[tuple[bytes, ...]]:
+        """As ``rows``, in UTF-8.
+
         Raises:
             IndexError: there is no such row.
             IndexNotUsableError: a block is damaged.
@@ -182,7 +189,7 @@ class MappedBlocks:
             content, bounds = blocks[number]
             of_row = bounds[place * width : (place + 1) * width + 1]
             pairs = itertools.pairwise(of_row)
-            found.append(tuple([decode(content[start:end]) for start, end in pairs]))
+            found.append(tuple([content[start:end] for start, end in pairs]))
         return found
 
     def _block(self, number: int) -> tuple[bytes, list[int]]:

@@ -342,15 +342,15 @@ class PassageStore(Sequence[Passage]):
         rows = np.concatenate(
             [np.arange(self._first[d], self._first[d + 1]) for d in documents.tolist()]
         )
-        texts = self._texts.rows(rows.tolist())
-        metadata = self._metadata
+        texts = self._texts.encoded_rows(rows.tolist())
+        places, metadata = documents.tolist(), self._metadata
         return PassageBlock(
-            texts=Strings.encode(text for _, text in texts),
-            headings=Strings.encode(heading for heading, _ in texts),
+            texts=Strings.of([text for _, text in texts]),
+            headings=Strings.of([heading for heading, _ in texts]),
             starts=self._starts[rows],
-            doc_ids=Strings.encode(self._doc_ids[d] for d in documents.tolist()),
-            titles=Strings.encode(self._titles[d] for d in documents.tolist()),
-            metadata=Strings.encode(metadata[d] if metadata else "" for d in documents.tolist()),
+            doc_ids=Strings.of([self._doc_ids.bytes_at(d) for d in places]),
+            titles=Strings.of([self._titles.bytes_at(d) for d in places]),
+            metadata=Strings.of([metadata.bytes_at(d) if metadata else b"" for d in places]),
             digests=self._digests[documents],
             passage_counts=counts.astype(np.int32),
         )

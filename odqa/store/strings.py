@@ -27,7 +27,11 @@ class Strings:
     @classmethod
     def encode(cls, texts: Iterable[str]) -> Strings:
         """The column of ``texts``, in their order."""
-        encoded = [text.encode("utf-8", _ERRORS) for text in texts]
+        return cls.of([text.encode("utf-8", _ERRORS) for text in texts])
+
+    @classmethod
+    def of(cls, encoded: Sequence[bytes]) -> Strings:
+        """The column of strings that are in UTF-8 already."""
         blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         return cls(blob, np.array([len(text) for text in encoded], dtype=np.int64))
 
