@@ -183,6 +183,20 @@ def test_pieces_are_hidden_but_never_the_layout(settings: ReaderTrainingConfig) 
     assert torch.isfinite(task.loss([0, 1]))
 
 
+def test_lengths_are_rounded_up_and_nothing_else_changes(settings: ReaderTrainingConfig) -> None:
+    task = ReaderTask(EXAMPLES[:3], settings, load_model(settings).eval())
+    windows = [w for w in task.windows if len(w.ids) % 32][:1]
+    n = len(windows[0].ids)
+    outputs = []
+    for longest, length in ((0, n), (settings.max_length, -(-n // 32) * 32), (n, n)):
+        inputs = task.tokenizer.tensors(windows, torch.device("cpu"), longest=longest)
+        assert all(values.shape == (1, length) for values in inputs.values())
+        with torch.no_grad():
+            outputs.append(task.model(**inputs).start_logits[0, :n].numpy())
+    for found in outputs[1:]:
+        np.testing.assert_allclose(found, outputs[0], atol=1e-4)
+
+
 def test_negatives_hold_no_answer(settings: ReaderTrainingConfig) -> None:
     tokenizer = load_reader_tokenizer(settings.model, morphemes=True, titles=True)
     config = replace(settings, negatives=1.0, empty_windows=0.0)

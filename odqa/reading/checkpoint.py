@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_LENGTH_STEP = 32
+
+
 class _Windowed(Protocol):
     @property
     def ids(self) -> np.ndarray[Any, np.dtype[np.int32]]: ...
@@ -35,12 +38,18 @@ class ReaderTokenizer(CutTokenizer):
         self.layout, self.titles = layout, titles
 
     def tensors(
-        self, windows: Sequence[_Windowed], device: torch.device
+        self, windows: Sequence[_Windowed], device: torch.device, *, longest: int = 0
     ) -> dict[str, torch.Tensor]:
-        """(batch, length) ids, mask and, for models that have them, token types."""
+        """(batch, length) ids, mask and, for models that have them, token types.
+
+        With ``longest``, the most pieces that a window may have, lengths are rounded up to a
+        multiple of 32: a CPU compiles the products of each new length, and remembers but few.
+        """
         import torch
 
         length = max(len(window.ids) for window in windows)
+        if longest:
+            length = max(length, min(-(-length // _LENGTH_STEP) * _LENGTH_STEP, longest))
         ids = np.full((len(windows), length), self.layout.pad, dtype=np.int64)
         mask = np.zeros_like(ids)
         types = np.zeros_like(ids)

@@ -67,7 +67,7 @@ class ReaderTask:
         """
         windows = [self.windows[i] for i in batch]
         device = next(self.model.parameters()).device
-        whole = self.tokenizer.tensors(windows, device)
+        whole = self.tokenizer.tensors(windows, device, longest=self.config.max_length)
         inputs = dict(whole)
         if self.config.token_dropout:
             inputs["input_ids"] = self._with_masks(inputs["input_ids"])
