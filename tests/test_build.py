@@ -215,10 +215,10 @@ def test_progress_is_told_of_every_stage(tmp_path: Path, corpus: Path) -> None:
         "split and tokenise",
         "store passages",
         "compare duplicates",
-        "collect terms",
-        "index terms",
         "encode passages",
         "index vectors",
+        "collect terms",
+        "index terms",
         "write checksums",
     ]
     assert all(total is None or done <= total for _, done, total in told)

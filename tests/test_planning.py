@@ -212,7 +212,7 @@ def test_what_cannot_fit_says_what_is_needed(corpus: Path) -> None:
 
 
 def test_a_smaller_storage_is_never_made_larger(corpus: Path) -> None:
-    plan = plan_build(corpus, config("dense.faiss=sq5"))
+    plan = plan_build(corpus, config("dense.faiss=sq5", "build.workers=1"))
     choice = fit(corpus, config("dense.faiss=sq5"), Budget(disk_bytes=plan.build_disk_bytes - 1))
     assert choice.chosen.settings == ("retrieval.retriever=sparse",)
 
