@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from odqa.build.shards import FIELDS, ShardJob, read_passages, read_vocabulary
+from odqa.build.shards import FIELDS, ShardJob, read_passages, read_terms, read_vocabulary
 from odqa.build.sparse_leg import write_sparse_leg
 from odqa.build.workers import ShardMaker, ShardSettings, time_a_worker
 from odqa.config import Config
@@ -198,6 +198,10 @@ def build_trial(
             directory / "sparse", lambda: [shard], config.sparse, tokenizer.fingerprint
         )
         sparse_seconds = time.process_time() - started
+    shares_terms = isinstance(encoder, TermEncoder) and tokenizer is not None
+    encode_seconds = 0.0
+    if encoder is not None:
+        encode_seconds = _time_encoder(encoder, store, shard if shares_terms else None)
     vocabulary_bytes = _bytes(p for name in _OF_TERMS for p in directory.glob(f"sparse/{name}*"))
     return Trial(
         chars=sum(len(document.text) for document in documents),
@@ -210,10 +214,9 @@ def build_trial(
         import_seconds=import_seconds,
         make_seconds=make_seconds,
         sparse_seconds=sparse_seconds,
-        encode_seconds_per_passage=_time_encoder(encoder, store) if encoder else 0.0,
+        encode_seconds_per_passage=encode_seconds,
         dim=encoder.dim if encoder else 0,
-        reads_passages=encoder is not None
-        and not (isinstance(encoder, TermEncoder) and tokenizer is not None),
+        reads_passages=encoder is not None and not shares_terms,
         resident_bytes=resident_bytes() or _RESIDENT_BYTES,
         worker_bytes=worker_bytes,
     )
@@ -231,8 +234,18 @@ def _make_shard(job: ShardJob, settings: ShardSettings, *, in_worker: bool) -> t
     return time.process_time() - started, 0
 
 
-def _time_encoder(encoder: Encoder, store: PassageStore) -> float:
-    """Seconds a passage, the first (slower) call not counted."""
+def _time_encoder(encoder: Encoder, store: PassageStore, shard: Path | None) -> float:
+    """Seconds a passage, the first (slower) call not counted.
+
+    An encoder of terms is given those of ``shard``, as in a build.
+    """
+    if isinstance(encoder, TermEncoder) and shard is not None:
+        terms = read_terms(shard, "words")
+        words = terms.vocabulary.decode()
+        encoder.encode_numbered(words, terms.ids, terms.counts)
+        started = time.perf_counter()
+        encoder.encode_numbered(words, terms.ids, terms.counts)
+        return (time.perf_counter() - started) / max(len(terms.counts), 1)
     rows = range(0, len(store), max(1, len(store) // _ENCODED_PASSAGES))
     passages = store.passages(rows)[:_ENCODED_PASSAGES]
     if not passages:
