@@ -199,9 +199,7 @@ def _memory(measured: Measured, sizes: _Sizes, passages: int, processes: int) ->
     vectors = sizes.vectors + max(
         sizes.passages if trial.reads_passages else 0, 2 * sizes.stored_vectors
     )
-    if processes > 1:
-        stages = (shards, terms + (_HELPERS_BYTES if sizes.sparse else 0) + vectors)
-    else:
-        stages = (shards, terms, vectors)
+    beside = _HELPERS_BYTES if sizes.sparse else 0
+    legs = terms + beside + vectors if processes > 1 else max(terms, vectors)
     unused = 0 if sizes.vectors else measured.encoder_bytes
-    return trial.resident_bytes - unused + max(stages)
+    return trial.resident_bytes - unused + max(shards, legs)

@@ -107,7 +107,7 @@ def answerless(examples: Sequence[RankingExample], share: float, seed: int) -> l
         seed: of the draw.
     """
     random = np.random.default_rng(seed)
-    found = []
+    found: list[Example] = []
     for example in examples:
         wanted = int(share + random.random())
         negatives = example.negatives
