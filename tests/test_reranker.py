@@ -349,6 +349,8 @@ def test_negatives_for_a_reader() -> None:
     ]  # fmt: skip
     assert len({e.question_id for e in found}) == 3
     assert answerless(mined, 0.0, seed=1) == []
+    with pytest.raises(ConfigError, match="mined_negatives"):
+        answerless(mined, -2.0, seed=1)
     many = [mined[0]] * 400
     assert 160 <= len(answerless(many, 0.5, seed=1)) <= 240
     assert 560 <= len(answerless(many, 1.5, seed=1)) <= 640

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -71,9 +71,6 @@ from odqa.store import (
 from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
 from odqa.text.sentences import split_sentences
 from odqa.types import Document
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from odqa.errors import ConfigError
 from odqa.evaluation.judgements import RetrievalSet
 from odqa.metrics import article_of, holds_answer
 from odqa.protocols import Retriever
@@ -105,7 +106,12 @@ def answerless(examples: Sequence[RankingExample], share: float, seed: int) -> l
         examples: questions with their negatives.
         share: of these, so many are drawn for each question on average, none twice.
         seed: of the draw.
+
+    Raises:
+        ConfigError: ``share`` is negative.
     """
+    if share < 0:
+        raise ConfigError(f"mined_negatives must be 0 or more, got {share}")
     random = np.random.default_rng(seed)
     found: list[Example] = []
     for example in examples:
