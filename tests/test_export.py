@@ -27,6 +27,7 @@ from odqa.models.onnx import (
 )
 from odqa.models.weights import read_tensors
 from odqa.reading.checkpoint import load_reader_tokenizer
+from odqa.retrieval.transformers_encoder import E5, Prescription, write_prescription
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -228,6 +229,11 @@ def test_what_cannot_be_exported_or_run_is_said(make: Any, tmp_path: Path) -> No
         with pytest.raises(OdqaError, match="only BERT"):
             export(folder, tmp_path / "other")
     (folder / "config.json").write_text(json.dumps(config))
+    write_prescription(folder, Prescription("cls"), dim=64)
+    with pytest.raises(OdqaError, match="e5's pooling and prefixes"):
+        export(folder, tmp_path / "other")
+    write_prescription(folder, E5, dim=64)
+    export(folder, tmp_path / "other")
     (folder / "odqa.json").write_text(json.dumps({"layout": {"token_types": True}}))
     with pytest.raises(OdqaError, match="token types"):
         export(folder, tmp_path / "other")

@@ -43,14 +43,16 @@ from odqa.training.negatives import (  # noqa: E402
     wanted_of,
     wanted_of_judged,
 )
-from odqa.training.reranker import (  # noqa: E402
+from odqa.training.ranking import (  # noqa: E402
     RankingExample,
+    read_ranking_examples,
+    write_ranking_examples,
+)
+from odqa.training.reranker import (  # noqa: E402
     RerankerTask,
     RerankerTrainingConfig,
     load_cross_encoder,
-    read_ranking_examples,
     train_reranker,
-    write_ranking_examples,
 )
 
 EXAMPLES = sample_examples(12)

@@ -35,18 +35,26 @@ pytest.importorskip("transformers")
 
 from odqa.models.devices import pick_device, pick_precision  # noqa: E402
 from odqa.training.labels import labelled_windows  # noqa: E402
+from odqa.training.layers import freeze  # noqa: E402
 from odqa.training.loop_config import LoopConfig  # noqa: E402
 from odqa.training.pairs import judged_pairs, reading_pairs  # noqa: E402
 from odqa.training.reader import (  # noqa: E402
     ReaderTask,
-    freeze,
     load_model,
     reading_config,
     train_reader,
 )
 from odqa.training.reader_config import ReaderTrainingConfig  # noqa: E402
 from odqa.training.record import model_card  # noqa: E402
-from odqa.training.static import StaticTrainingConfig, train_static  # noqa: E402
+from odqa.training.similarity import (  # noqa: E402
+    SimilarityTeacherConfig,
+    divergence,
+)
+from odqa.training.static import (  # noqa: E402
+    StaticTrainingConfig,
+    taught_vectors,
+    train_static,
+)
 
 EXAMPLES = sample_examples(12)
 LOOP = LoopConfig(
@@ -121,6 +129,8 @@ def test_frozen_is_frozen(settings: ReaderTrainingConfig, tmp_path: Path) -> Non
 def test_layers_above_are_cut(settings: ReaderTrainingConfig) -> None:
     model: Any = load_model(replace(settings, layers=1))
     assert len(model.bert.encoder.layer) == 1
+    with pytest.raises(ConfigError, match="layers must lie in 1 to 2"):
+        load_model(replace(settings, layers=3))
 
 
 @pytest.mark.parametrize("morphemes", [True, False])
@@ -374,8 +384,8 @@ def test_the_model_card_says_what_the_record_says(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def static_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("static")
-    pairs = reading_pairs(Path("sample"), STATIC.title_weight)
-    train_static("sample", pairs, STATIC, folder, teacher=None)
+    pairs = reading_pairs(Path("sample"))
+    train_static("sample", pairs, STATIC, folder, initial=None)
     return folder
 
 
@@ -404,7 +414,7 @@ def test_a_trained_table_can_be_read(static_run: Path) -> None:
 def test_a_teacher_gives_the_start(static_run: Path, tmp_path: Path) -> None:
     teacher = StaticEncoder.load(static_run / "static-ko.safetensors")
     config = replace(STATIC, dim=16, terms=300, every=8, loop=replace(STATIC.loop, max_steps=1))
-    encoder = train_static("sample", [], config, tmp_path, teacher=teacher)
+    encoder = train_static("sample", [], config, tmp_path, initial=teacher)
     assert encoder.dim == 16
     start = np.load(tmp_path / "initial.npy")
     assert start.shape == (300, 16)
@@ -413,13 +423,46 @@ def test_a_teacher_gives_the_start(static_run: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["initial"] == teacher.fingerprint
 
 
+def test_a_table_learns_a_teachers_similarities(static_run: Path, tmp_path: Path) -> None:
+    teacher = StaticEncoder.load(static_run / "static-ko.safetensors")
+    pairs = reading_pairs(Path("sample"))[:60]
+
+    def distance(weight: float) -> float:
+        taught = SimilarityTeacherConfig(str(static_run / "static-ko.safetensors"), weight)
+        loop = replace(STATIC.loop, max_steps=30, batch_size=96)
+        config = replace(STATIC, every=8, dim=16, teacher=taught, loop=loop, question_share=0.6)
+        folder = tmp_path / str(weight)
+        student = train_static("sample", pairs, config, folder, initial=None)
+        assert (folder / "teacher.npz").exists() == (weight > 0)
+        questions, passages = [q for q, _ in pairs], [p for _, p in pairs]
+        right, given = (
+            torch.from_numpy(e.encode_questions(questions) @ e.encode_passages(passages).T) / 0.05
+            for e in (teacher, student)
+        )
+        return float(divergence(given, right))
+
+    assert distance(0.9) < 0.7 * distance(0.0)
+
+
+def test_what_a_teacher_said_is_not_asked_again(static_run: Path, tmp_path: Path) -> None:
+    teacher = StaticEncoder.load(static_run / "static-ko.safetensors")
+    pairs = reading_pairs(Path("sample"))[:5]
+    cache = tmp_path / "teacher.npz"
+    first = taught_vectors(pairs, teacher, cache)
+    kept = cache.read_bytes()
+    for again, before in zip(taught_vectors(pairs, teacher, cache), first, strict=True):
+        np.testing.assert_array_equal(again, before)
+    assert cache.read_bytes() == kept
+    assert len(taught_vectors(pairs[:3], teacher, cache)[0]) == 3  # other pairs: asked again
+
+
 def test_pairs_of_a_data_set_are_those_of_its_training_split() -> None:
-    pairs = reading_pairs(Path("sample"), 2)
+    pairs = reading_pairs(Path("sample"))
     questions = {q for q, _ in pairs}
     assert EXAMPLES[0].question in questions
     passage = EXAMPLES[0].passage
     assert passage is not None
-    assert dict(pairs)[EXAMPLES[0].question] == f"{passage.title}\n" * 2 + passage.text
+    assert dict(pairs)[EXAMPLES[0].question] == passage
 
 
 def test_judged_pairs_take_the_passage_that_shares_rare_terms(tmp_path: Path) -> None:
@@ -437,11 +480,10 @@ def test_judged_pairs_take_the_passage_that_shares_rare_terms(tmp_path: Path) ->
         {"a": {"1"}, "b": {"2"}, "c": {"3"}},
         str(corpus),
         "mecab",
-        1,
     )
     assert [q for q, _ in pairs] == ["측우기는 누가 만들었나?", "서울의 강은?"]
-    assert "장영실" in pairs[0][1]
-    assert pairs[1][1] == "한강\n한강은 서울을 흐른다."
+    assert "장영실" in pairs[0][1].text
+    assert (pairs[1][1].title, pairs[1][1].text) == ("한강", "한강은 서울을 흐른다.")
 
 
 # The command ----------------------------------------------------------------------------------

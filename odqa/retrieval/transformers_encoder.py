@@ -19,7 +19,13 @@ from odqa.types import Passage
 
 logger = logging.getLogger(__name__)
 
+POOLING = "1_Pooling/config.json"  # beside a model, where sentence-transformers leaves it
 POOLINGS = ("cls", "mean", "last")
+_MODES = {  # sentence-transformers' names
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _TOKENIZE_AT_ONCE = 4096  # texts whose token numbers are held in memory together
 
@@ -35,7 +41,7 @@ class Prescription:
     passage_prefix: str = ""
 
 
-_E5 = Prescription("mean", "query: ", "passage: ")
+E5 = Prescription("mean", "query: ", "passage: ")
 _QWEN3 = Prescription(
     "last",
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
@@ -44,9 +50,9 @@ PRESCRIPTIONS: dict[str, Prescription] = {
     "BAAI/bge-m3": Prescription("cls"),
     "nlpai-lab/KURE-v1": Prescription("cls"),
     "dragonkue/BGE-m3-ko": Prescription("cls"),
-    "intfloat/multilingual-e5-small": _E5,
-    "intfloat/multilingual-e5-base": _E5,
-    "intfloat/multilingual-e5-large": _E5,
+    "intfloat/multilingual-e5-small": E5,
+    "intfloat/multilingual-e5-base": E5,
+    "intfloat/multilingual-e5-large": E5,
     "Qwen/Qwen3-Embedding-0.6B": _QWEN3,
 }
 
@@ -60,7 +66,7 @@ def prescription(config: DenseConfig) -> Prescription:
     Raises:
         ConfigError: the pooling is unknown.
     """
-    known = PRESCRIPTIONS.get(config.encoder) or _own_prescription(config.encoder)
+    known = PRESCRIPTIONS.get(config.encoder) or own_prescription(config.encoder)
     if config.pooling != "auto":
         known = replace(known, pooling=config.pooling)
     if config.question_prefix is not None:
@@ -74,20 +80,43 @@ def prescription(config: DenseConfig) -> Prescription:
     return known
 
 
-def _own_prescription(model: str) -> Prescription:
-    pooling = model_json(model, "1_Pooling/config.json")
+def own_prescription(model: str) -> Prescription:
+    """What sentence-transformers left beside a model; mean pooling without prefixes if nothing."""
+    pooling = model_json(model, POOLING)
     prompts = model_json(model, "config_sentence_transformers.json").get("prompts") or {}
-    modes = {
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_lasttoken": "last",
-    }
-    named = [name for mode, name in modes.items() if pooling.get(mode)]
+    named = [name for mode, name in _MODES.items() if pooling.get(mode)]
     return Prescription(
         named[0] if len(named) == 1 else "mean",
         str(prompts.get("query", "")),
         str(prompts.get("passage", prompts.get("document", ""))),
     )
+
+
+def write_prescription(folder: Path, how: Prescription, *, dim: int) -> None:
+    """Leave beside a model the settings that ``prescription`` reads, as sentence-transformers does.
+
+    Args:
+        folder: the model's.
+        how: pooling and prefixes.
+        dim: length of the vectors.
+    """
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    pooling = {mode: name == how.pooling for mode, name in _MODES.items()}
+    files: dict[str, Any] = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(modules)
+        ],
+        POOLING: {"word_embedding_dimension": dim, **pooling},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": how.question_prefix, "passage": how.passage_prefix},
+            "similarity_fn_name": "cosine",
+        },
+    }
+    for _, path in modules:
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    for name, record in files.items():
+        (folder / name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def model_json(model: str, name: str) -> dict[str, Any]:

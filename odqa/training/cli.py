@@ -36,14 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_reranker(kinds)
     encoder = kinds.add_parser(
         "encoder",
-        help="train a static encoder",
-        description="Train a table of term vectors on text, and on questions with their passages.",
+        help="fine-tune a sentence encoder, or train a static one",
+        description="With --model: fine-tune a sentence encoder on questions with passages that do "
+        "and do not answer them. With --corpus: train a table of term vectors on text, and on "
+        "questions with their passages.",
     )
-    encoder.add_argument("--corpus", required=True, help="text: any source build-index reads")
+    encoder.add_argument("--model", help="a Hugging Face id or folder, to fine-tune")
+    encoder.add_argument(
+        "--corpus", help="text to train a static encoder on: any source build-index reads"
+    )
     encoder.add_argument(
         "--train", action="append", type=Path, default=[], metavar="FILE",
-        help="questions with passages (KorQuAD 1.0, KLUE-MRC), or a folder with "
-        "train.topics.tsv and train.qrels.tsv; may be given several times",
+        help="may be given several times; with --model JSONL of question, positives and negatives; "
+        "with --corpus questions with passages (KorQuAD 1.0, KLUE-MRC), or a folder with "
+        "train.topics.tsv and train.qrels.tsv",
+    )  # fmt: skip
+    encoder.add_argument(
+        "--dev", action="append", type=Path, default=[], metavar="FILE",
+        help="with --model: JSONL to evaluate on while training; the best model is kept",
     )  # fmt: skip
     encoder.add_argument(
         "--judged-corpus", help="where the judged articles are (default: the --corpus)"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from odqa.config import merge, read_yaml, set_values
 from odqa.errors import UsageError
-from odqa.types import Example
+from odqa.types import Example, Passage
 
 if TYPE_CHECKING:
     from odqa.training.negatives import Wanted
+    from odqa.training.ranking import RankingExample
     from odqa.training.record import DataFile
 
 T = TypeVar("T")
@@ -43,10 +44,10 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
 def reader(arguments: argparse.Namespace) -> None:
     """Fine-tune a reader."""
     from odqa.training.negatives import answerless
+    from odqa.training.ranking import read_ranking_examples
     from odqa.training.reader import train_reader
     from odqa.training.reader_config import ReaderTrainingConfig
     from odqa.training.record import data_file
-    from odqa.training.reranker import read_ranking_examples
 
     _hide_progress_bars()
     config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)
@@ -75,14 +76,51 @@ def _examples(paths: Sequence[Path], split: str) -> tuple[list[Example], list[Da
 
 
 def encoder(arguments: argparse.Namespace) -> None:
-    """Train a static encoder."""
+    """Fine-tune a sentence encoder (``--model``), or train a static one (``--corpus``)."""
+    if (arguments.model is None) == (arguments.corpus is None):
+        raise UsageError(
+            "give --model to fine-tune a sentence encoder, or --corpus to train a static one"
+        )
+    if arguments.corpus is not None:
+        if arguments.dev:
+            raise UsageError("--dev is for --model; odqa evaluate measures a static encoder")
+        _static_encoder(arguments)
+        return
+    if arguments.initial or arguments.judged_corpus:
+        raise UsageError("--initial and --judged-corpus are for --corpus, not for --model")
+    from odqa.training.encoder import EncoderTrainingConfig, train_encoder
+
+    _hide_progress_bars()
+    config = _settings(EncoderTrainingConfig(), arguments, model=arguments.model)
+    examples, dev, files = _ranking_examples(arguments)
+    train_encoder(examples, config, arguments.output, dev=dev, files=files)
+
+
+def _ranking_examples(
+    arguments: argparse.Namespace,
+) -> tuple[list[RankingExample], list[RankingExample], list[DataFile]]:
+    """Of --train, of --dev, and the files."""
+    from odqa.training.ranking import read_ranking_examples
+    from odqa.training.record import data_file
+
+    examples: dict[str, list[RankingExample]] = {"train": [], "dev": []}
+    files = []
+    for role, paths in (("train", arguments.train), ("dev", arguments.dev)):
+        for path in paths:
+            found = read_ranking_examples(path)
+            examples[role] += found
+            files.append(data_file(role, path, len(found)))
+    return examples["train"], examples["dev"], files
+
+
+def _static_encoder(arguments: argparse.Namespace) -> None:
     from odqa.build import create_encoder
     from odqa.config import DenseConfig
     from odqa.training.pairs import judged_pairs, reading_pairs
     from odqa.training.static import StaticTrainingConfig, train_static
 
     config = _settings(StaticTrainingConfig(), arguments)
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, Passage]] = []
     for path in arguments.train:
         if path.is_dir():
             from odqa.evaluation.judgements import read_retrieval_set
@@ -93,13 +131,11 @@ def encoder(arguments: argparse.Namespace) -> None:
                 for topic, grades in judged.qrels.items()
             }
             corpus = arguments.judged_corpus or arguments.corpus
-            pairs += judged_pairs(
-                judged.topics, relevant, corpus, config.tokenizer, config.title_weight
-            )
+            pairs += judged_pairs(judged.topics, relevant, corpus, config.tokenizer)
         else:
-            pairs += reading_pairs(path, config.title_weight)
-    teacher = create_encoder(DenseConfig(encoder=arguments.initial)) if arguments.initial else None
-    train_static(arguments.corpus, pairs, config, arguments.output, teacher=teacher)
+            pairs += reading_pairs(path)
+    initial = create_encoder(DenseConfig(encoder=arguments.initial)) if arguments.initial else None
+    train_static(arguments.corpus, pairs, config, arguments.output, initial=initial)
 
 
 def questions(arguments: argparse.Namespace) -> None:
@@ -169,24 +205,12 @@ def export(arguments: argparse.Namespace) -> None:
 
 def reranker(arguments: argparse.Namespace) -> None:
     """Fine-tune a cross-encoder."""
-    from odqa.training.record import data_file
-    from odqa.training.reranker import (
-        RankingExample,
-        RerankerTrainingConfig,
-        read_ranking_examples,
-        train_reranker,
-    )
+    from odqa.training.reranker import RerankerTrainingConfig, train_reranker
 
     _hide_progress_bars()
     config = _settings(RerankerTrainingConfig(), arguments, model=arguments.model)
-    examples: dict[str, list[RankingExample]] = {"train": [], "dev": []}
-    files = []
-    for role, paths in (("train", arguments.train), ("dev", arguments.dev)):
-        for path in paths:
-            found = read_ranking_examples(path)
-            examples[role] += found
-            files.append(data_file(role, path, len(found)))
-    train_reranker(examples["train"], config, arguments.output, dev=examples["dev"], files=files)
+    examples, dev, files = _ranking_examples(arguments)
+    train_reranker(examples, config, arguments.output, dev=dev, files=files)
 
 
 def _wanted(path: Path) -> list[Wanted]:
@@ -206,7 +230,7 @@ def negatives(arguments: argparse.Namespace) -> None:
     from odqa.config import Config
     from odqa.store import find_index, read_manifest
     from odqa.training.negatives import mine_negatives
-    from odqa.training.reranker import write_ranking_examples
+    from odqa.training.ranking import write_ranking_examples
 
     if arguments.depth < 1 or arguments.per_question < 1:
         raise UsageError("--depth and --per-question must be 1 or more")

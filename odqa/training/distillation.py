@@ -17,25 +17,10 @@ import torch.nn.functional as F  # noqa: N812
 
 from odqa.errors import ConfigError, OdqaError
 from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
+from odqa.training.layers import spread
 
 _PROBE = ("훈민정음을 만든 임금은?", "훈민정음", "세종은 1443년에 훈민정음을 만들었다.")
 _MASKED = -1e4
-
-
-def spread(n_layers: int, wanted: int) -> list[int]:
-    """``wanted`` of ``n_layers`` layers at even distances, the highest among them.
-
-    Of 12 layers 4 are the layers 2, 5, 8 and 11, counted from 0.
-    """
-    return [(i + 1) * n_layers // wanted - 1 for i in range(wanted)]
-
-
-def keep_layers(model: torch.nn.Module, chosen: Sequence[int]) -> None:
-    """Throw away all layers but ``chosen``."""
-    base: Any = getattr(model, str(model.base_model_prefix))
-    base.encoder.layer = torch.nn.ModuleList(base.encoder.layer[i] for i in chosen)
-    settings: Any = model.config
-    settings.num_hidden_layers = len(chosen)
 
 
 class Teacher:

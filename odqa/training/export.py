@@ -29,6 +29,7 @@ from odqa.models.onnx import (
     runtime_tensors,
 )
 from odqa.models.weights import write_tensors
+from odqa.retrieval.transformers_encoder import E5, POOLING, own_prescription
 
 OPSET, MICROSOFT_OPSET = 18, 1
 LEAST_GELU = 0.17  # GELU is nowhere below -0.17, so what is larger in size is positive
@@ -54,7 +55,8 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
             lie beside ``output``.
 
     Raises:
-        OdqaError: the folder holds no BERT model, or a reader that was trained with token types.
+        OdqaError: the folder holds no BERT model, a reader that was trained with token types, or
+            an encoder that is used otherwise than e5.
         MissingDependencyError: the package ``onnx`` is not installed.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -63,6 +65,10 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
     layout = read_settings(str(folder)).get("layout")  # only a reader has one
     if layout is not None and layout["token_types"]:
         raise OdqaError(f"{folder}: a reader that uses token types cannot be exported")
+    if (folder / POOLING).exists() and (how := own_prescription(str(folder))) != E5:
+        raise OdqaError(
+            f"{folder}: only encoders with e5's pooling and prefixes can be exported, not {how}"
+        )
     tensors = _read_model(folder)
     output.mkdir(parents=True, exist_ok=True)
     values = runtime_tensors(tensors)

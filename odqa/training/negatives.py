@@ -15,7 +15,7 @@ from odqa.protocols import Retriever
 from odqa.retrieval.cross_encoder import passage_text
 from odqa.text.answers import normalize_answer
 from odqa.text.shingles import shingle_hashes, squeezed
-from odqa.training.reranker import RankingExample
+from odqa.training.ranking import RankingExample
 from odqa.types import Candidate, Example, Passage
 
 SAME = 0.8  # of the shorter text's shingles, from which a passage counts as the positive's copy

@@ -15,10 +15,10 @@ from odqa.text.tokenizers import create_tokenizer
 from odqa.types import Passage
 
 
-def reading_pairs(path: Path, title_weight: int) -> list[tuple[str, str]]:
-    """(question, title, so often, and passage) of a reading data set's answerable questions."""
+def reading_pairs(path: Path) -> list[tuple[str, Passage]]:
+    """(question, passage) of a reading data set's answerable questions."""
     return [
-        (example.question, _with_title(example.passage, title_weight))
+        (example.question, example.passage)
         for example in read_examples(path, "train")
         if example.passage is not None and example.answers
     ]
@@ -29,9 +29,8 @@ def judged_pairs(
     relevant: Mapping[str, set[str]],
     corpus: str,
     tokenizer_name: str,
-    title_weight: int,
-) -> list[tuple[str, str]]:
-    """(question, title and passage) for topics judged by article.
+) -> list[tuple[str, Passage]]:
+    """(question, passage) for topics judged by article.
 
     Which passage of a relevant article answers is not known: the one that shares the rarest terms
     with the question is taken.
@@ -41,21 +40,18 @@ def judged_pairs(
         relevant: the relevant articles' ids, by topic id.
         corpus: a source that holds those articles.
         tokenizer_name: for the comparison of terms.
-        title_weight: how often a passage's title counts.
     """
     wanted = set().union(*relevant.values())
     documents = (document for document in read_documents(corpus) if document.doc_id in wanted)
     passages = {
-        document.doc_id: [
-            _with_title(passage, title_weight)
-            for passage in split_passages(document, CorpusConfig())
-        ]
-        for document in documents
+        document.doc_id: list(split_passages(document, CorpusConfig())) for document in documents
     }
     tokenizer = create_tokenizer(tokenizer_name)
     terms = {
-        doc_id: [set(found) for found in tokenizer.tokenize(texts)]
-        for doc_id, texts in passages.items()
+        doc_id: [
+            set(terms) for terms in tokenizer.tokenize([f"{p.title}\n{p.text}" for p in found])
+        ]
+        for doc_id, found in passages.items()
     }
     rarity = _rarity([found for sets in terms.values() for found in sets])
     pairs = []
@@ -66,10 +62,6 @@ def judged_pairs(
             if scores:
                 pairs.append((question, passages[doc_id][scores.index(max(scores))]))
     return pairs
-
-
-def _with_title(passage: Passage, title_weight: int) -> str:
-    return f"{passage.title}\n" * title_weight + passage.text
 
 
 def _rarity(sets: Sequence[set[str]]) -> dict[str, float]:

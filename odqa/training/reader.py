@@ -17,9 +17,10 @@ from odqa.evaluation.scoring import ANSWER_METRICS, DISTANCES
 from odqa.models.devices import pick_precision
 from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
-from odqa.training.distillation import Teacher, keep_layers, spread
+from odqa.training.distillation import Teacher
 from odqa.training.dropout import set_dropout
 from odqa.training.labels import LabelledWindow, labelled_windows
+from odqa.training.layers import set_layers
 from odqa.training.randomness import length_batches, seed_everything
 from odqa.training.reader_config import ReaderTrainingConfig
 from odqa.training.record import DataFile, examples_digest
@@ -169,36 +170,20 @@ def _teacher(
 
 def load_model(config: ReaderTrainingConfig) -> torch.nn.Module:
     """The encoder with new span heads, cut to ``layers`` and partly frozen."""
-    if config.keep not in ("lowest", "spread"):
-        raise ConfigError(f"keep: must be lowest or spread, not '{config.keep}'")
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
     seed_everything(config.loop.seed)
     try:
         settings = AutoConfig.from_pretrained(config.model)
-        if config.layers and config.keep == "lowest":
-            settings.num_hidden_layers = config.layers
         set_dropout(settings, config)
         model: torch.nn.Module = AutoModelForQuestionAnswering.from_pretrained(
             config.model, config=settings
         )
     except (OSError, ValueError) as error:
         raise OdqaError(f"--model '{config.model}' cannot be loaded: {error}") from error
-    if config.layers and config.keep == "spread":
-        keep_layers(model, spread(settings.num_hidden_layers, config.layers))
     model.float()  # weights are trained in fp32, whatever they were stored in
-    freeze(model, config.frozen_layers)
+    set_layers(model, config)
     return model
-
-
-def freeze(model: torch.nn.Module, n_layers: int) -> None:
-    """Stop training the embeddings and the lowest ``n_layers`` layers (-1: nothing)."""
-    if n_layers < 0:
-        return
-    base: Any = getattr(model, str(model.base_model_prefix))
-    layers = list(base.encoder.layer[:n_layers])
-    for module in [base.embeddings, *layers]:
-        module.requires_grad_(False)
 
 
 def train_reader(

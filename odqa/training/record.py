@@ -68,7 +68,7 @@ def run_record(
     """Everything about a run: settings, data, figures, machine and versions.
 
     Args:
-        kind: "reader", "reranker" or "pretrain".
+        kind: "reader", "encoder", "reranker" or "pretrain".
         config: the dataclass of its settings.
         files: the data.
         counts: of what was read from them.
@@ -148,6 +148,11 @@ _KINDS = {
     "reranker": _Kind(
         "text-ranking", "a cross-encoder that reorders passages for a question", "questions",
         "questions given as dev data", 'odqa ask --set rerank.encoder=FOLDER "질문"',
+    ),
+    "encoder": _Kind(
+        "sentence-similarity", "a sentence encoder", "questions",
+        "questions given as dev data",
+        "odqa build-index documents.jsonl --set dense.encoder=FOLDER",
     ),
     "pretrain": _Kind(
         "fill-mask", "a masked language model", "articles", "sequences of articles held out",

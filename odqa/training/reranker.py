@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from odqa.corpus.opening import read_lines
-from odqa.errors import ConfigError, InputError, OdqaError, UsageError
-from odqa.metrics import hit_at, mrr_at, ndcg_at
+from odqa.errors import ConfigError, OdqaError
 from odqa.models.devices import pick_precision
 from odqa.retrieval.cross_encoder import CrossEncoder
-from odqa.text.normalize import nfc
 from odqa.training.loop_config import LoopConfig
 from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.ranking import (
+    RankingExample,
+    check_best_by,
+    drawn_group,
+    ranking_figures,
+    with_both_kinds,
+)
 from odqa.training.record import DataFile, digest_of
 from odqa.training.runs import run
 
 logger = logging.getLogger(__name__)
-
-FIGURES = ("mrr@10", "ndcg@10", "hit@1")
-"""Figures of an evaluation during training, over the passages given with each question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,53 +43,6 @@ class RerankerTrainingConfig:
     )  # questions in a batch
 
 
-@dataclass(frozen=True, slots=True)
-class RankingExample:
-    """A question with passages that answer it and passages that do not, titles included."""
-
-    question: str
-    positives: tuple[str, ...]
-    negatives: tuple[str, ...]
-
-
-def read_ranking_examples(path: Path) -> list[RankingExample]:
-    """The lines of a ``.jsonl``: ``{"question", "positives": […], "negatives": […]}``.
-
-    Raises:
-        InputError: the file is missing, a line is no such object, or there is none.
-    """
-    examples = []
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError("is no valid JSON", path=path, line=number) from error
-        if not isinstance(record, dict):
-            raise InputError("must be a JSON object", path=path, line=number)
-        question = record.get("question")
-        if not isinstance(question, str) or not question.strip():
-            raise InputError("must be a text", path=path, line=number, field="question")
-        lists = []
-        for name in ("positives", "negatives"):
-            texts = record.get(name)
-            if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-                raise InputError("must be a list of texts", path=path, line=number, field=name)
-            lists.append(tuple(nfc(text) for text in texts))
-        examples.append(RankingExample(nfc(question), lists[0], lists[1]))
-    if not examples:
-        raise InputError("holds no question", path=path)
-    return examples
-
-
-def write_ranking_examples(examples: Sequence[RankingExample], path: Path) -> None:
-    """The inverse of ``read_ranking_examples``."""
-    with path.open("w", encoding="utf-8") as file:
-        for example in examples:
-            file.write(json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n")
-
-
 class RerankerTask:
     """Groups of one positive and several negatives, and the listwise loss over them."""
 
@@ -103,13 +55,7 @@ class RerankerTask:
         dev: Sequence[RankingExample] = (),
     ) -> None:
         self.config, self.model, self._tokenizer = config, model, tokenizer
-        self.examples = [e for e in examples if e.positives and e.negatives]
-        self.dev = [e for e in dev if e.positives and e.negatives]
-        if not self.examples or (dev and not self.dev):
-            raise UsageError(
-                f"no question of the {'dev' if self.examples else 'training'} data has both "
-                "positives and negatives; odqa train negatives finds some"
-            )
+        self.examples, self.dev = with_both_kinds(examples, dev)
         self._lengths = [
             len(e.question) + max(map(len, (*e.positives, *e.negatives))) for e in self.examples
         ]
@@ -136,30 +82,15 @@ class RerankerTask:
 
     def _group(self, row: int, epoch: int) -> list[str]:
         """A positive and ``config.negatives`` negatives, in a draw that the seed decides."""
-        example = self.examples[row]
-        random = np.random.default_rng([self.config.loop.seed, epoch, row])
-        positive = example.positives[int(random.integers(len(example.positives)))]
-        order = random.permutation(len(example.negatives))[: self.config.negatives]
-        return [positive, *(example.negatives[int(i)] for i in order)]
+        seed = [self.config.loop.seed, epoch, row]
+        return drawn_group(self.examples[row], self.config.negatives, seed)
 
     def evaluate(self) -> dict[str, float]:
         """How the dev questions' own passages are ranked, ``config.best_by`` first."""
         if not self.dev:
             return {}
         pairs = [(e.question, text) for e in self.dev for text in (*e.positives, *e.negatives)]
-        scores = self._encoder().scores(pairs)
-        rows, done = [], 0
-        for example in self.dev:
-            names = [f"p{i}" for i in range(len(example.positives))]
-            names += [f"n{i}" for i in range(len(example.negatives))]
-            own = dict(zip(names, scores[done : done + len(names)], strict=True))
-            done += len(names)
-            ranking = sorted(names, key=lambda name: (-own[name], name))  # ties: negatives first
-            relevant = {name: 1 for name in names if name.startswith("p")}
-            rows.append([mrr_at(10, ranking, relevant), ndcg_at(10, ranking, relevant),
-                         hit_at(1, ranking, relevant)])  # fmt: skip
-        means = dict(zip(FIGURES, np.mean(rows, axis=0).tolist(), strict=True))
-        return {name: means[name] for name in dict.fromkeys([self.config.best_by, *FIGURES])}
+        return ranking_figures(self.dev, self._encoder().scores(pairs), self.config.best_by)
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face folder that ``rerank.encoder`` can name."""
@@ -207,8 +138,7 @@ def train_reranker(
     Interrupted, it continues from the last checkpoint in ``output``. Arguments and result are those
     of ``odqa.training.reader.train_reader``.
     """
-    if config.best_by not in FIGURES:
-        raise ConfigError(f"best_by: unknown '{config.best_by}'; known: {', '.join(FIGURES)}")
+    check_best_by(config.best_by)
     if config.negatives < 1:
         raise ConfigError(f"negatives must be 1 or more, got {config.negatives}")
     model, tokenizer = load_cross_encoder(config)

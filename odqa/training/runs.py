@@ -33,7 +33,7 @@ def run(
     """Train, and write model, record and model card; an interrupted run goes on.
 
     Args:
-        kind: "reader", "reranker" or "pretrain".
+        kind: "reader", "encoder", "reranker" or "pretrain".
         task: what to train.
         config: the dataclass of its settings.
         output: the run's folder.

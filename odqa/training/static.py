@@ -4,7 +4,8 @@ Two texts that belong together are drawn near, against all others of the batch (
 Oord et al. 2018): a part of one sentence and the rest of its passage (inverse cloze task, Lee et
 al. 2019), and a question and the passage that answers it. The table begins as the vectors that a
 sentence encoder gives to the terms alone, reduced by PCA and scaled down for frequent terms
-(Arora et al. 2017).
+(Arora et al. 2017). A teacher may also say how similar each question of a batch is to each passage
+that answers one of them (``odqa.training.similarity``).
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from odqa.training.distributed import world_size
 from odqa.training.loop import train
 from odqa.training.loop_config import LoopConfig
 from odqa.training.randomness import seed_everything
+from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
 from odqa.types import Passage
 
 logger = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int32]
+TAUGHT = "teacher.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class StaticTrainingConfig:
     keep_sentence: float = 0.3  # how often the passage keeps the sentence asked from
     keep_title: float = 0.9
     title_weight: int = 3  # how often a passage's title counts, as in the sparse index
+    teacher: SimilarityTeacherConfig = field(default_factory=SimilarityTeacherConfig)
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             epochs=10, batch_size=1024, learning_rate=2e-3, weight_decay=0.0, save_every=500,
@@ -199,9 +203,11 @@ class StaticTask:
         passages: TermPassages,
         questions: Sequence[tuple[Ids, Ids]],
         config: StaticTrainingConfig,
+        taught: tuple[Vectors, Vectors] | None = None,
     ) -> None:
+        """``taught``: the teacher's vectors of the questions and of their passages."""
         self.model, self.passages, self.questions = model, passages, questions
-        self.config = config
+        self.config, self._taught = config, taught
 
     def batches(self, epoch: int) -> list[tuple[int, Ids]]:
         """The passages of an epoch in batches, each with a seed for what is drawn from them."""
@@ -213,21 +219,30 @@ class StaticTask:
         return [(seed * 1_000_003 + i, order[i : i + size]) for i in cuts]
 
     def loss(self, batch: tuple[int, Ids]) -> torch.Tensor:
-        """InfoNCE in both directions over the pairs of a batch."""
+        """InfoNCE in both directions over the pairs of a batch.
+
+        With a teacher, its weighted mean with the divergence from the teacher's similarities,
+        over the batch's questions and the passages that answer them.
+        """
         seed, rows = batch
         random = np.random.default_rng(seed)
         pairs = [pair for row in rows if (pair := self._cloze(int(row), random)) is not None]
-        n_questions = self.config.loop.batch_size - len(rows)
-        if self.questions and n_questions > 0:
-            chosen = random.choice(
-                len(self.questions), min(n_questions, len(self.questions)), replace=False
-            )
-            pairs += [self.questions[i] for i in chosen]
+        n_questions = min(self.config.loop.batch_size - len(rows), len(self.questions))
+        chosen = random.choice(len(self.questions), n_questions, replace=False)
+        pairs += [self.questions[i] for i in chosen]
         asked = self.model([question for question, _ in pairs], questions=True)
         given = self.model([passage for _, passage in pairs], questions=False)
         logits = asked @ given.T / self.config.temperature
         labels = torch.arange(len(pairs), device=logits.device)
-        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+        loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+        if self._taught is None or not n_questions:
+            return loss
+        asked_by, given_by = (vectors[chosen] for vectors in self._taught)
+        right = torch.from_numpy(asked_by @ given_by.T).to(logits.device)
+        distance = divergence(
+            logits[-n_questions:, -n_questions:], right / self.config.teacher.temperature
+        )
+        return (1 - self.config.teacher.weight) * loss + self.config.teacher.weight * distance
 
     def evaluate(self) -> dict[str, float]:
         """None: what a table is worth shows in the retrieval task alone."""
@@ -258,37 +273,63 @@ class StaticTask:
 
 
 def question_pairs(
-    pairs: Sequence[tuple[str, str]], terms: Sequence[str], tokenizer_name: str
-) -> list[tuple[Ids, Ids]]:
-    """(question, passage with its title) texts in term numbers."""
-    tokenizer = create_tokenizer(tokenizer_name)
+    pairs: Sequence[tuple[str, Passage]], terms: Sequence[str], config: StaticTrainingConfig
+) -> dict[int, tuple[Ids, Ids]]:
+    """(question, passage with its title) in term numbers, by place in ``pairs``.
+
+    Those of which nothing is left are not there.
+    """
+    tokenizer = create_tokenizer(config.tokenizer)
     numbers = {term: i for i, term in enumerate(terms)}
 
     def known(texts: Sequence[str]) -> list[Ids]:
         found = tokenizer.tokenize(texts)
         return [np.array([numbers[t] for t in text if t in numbers], np.int32) for text in found]
 
-    questions, passages = known([q for q, _ in pairs]), known([p for _, p in pairs])
-    both = zip(questions, passages, strict=True)
-    return [(question, passage) for question, passage in both if len(question) and len(passage)]
+    questions = known([question for question, _ in pairs])
+    passages = known([f"{p.title}\n" * config.title_weight + p.text for _, p in pairs])
+    both = enumerate(zip(questions, passages, strict=True))
+    return {i: (question, passage) for i, (question, passage) in both
+            if len(question) and len(passage)}  # fmt: skip
+
+
+def taught_vectors(
+    pairs: Sequence[tuple[str, Passage]], teacher: Encoder, cache: Path
+) -> tuple[Vectors, Vectors]:
+    """The teacher's vectors of the questions and of their passages, kept in ``cache``.
+
+    A cache of another teacher, or of another number of pairs, is made anew.
+    """
+    if cache.exists():
+        with np.load(cache, allow_pickle=False) as arrays:
+            if arrays["teacher"] == teacher.fingerprint and len(arrays["asked"]) == len(pairs):
+                return arrays["asked"], arrays["given"]
+    logger.info("the teacher reads %d questions and their passages", len(pairs))
+    asked = teacher.encode_questions([question for question, _ in pairs])
+    given = teacher.encode_passages([passage for _, passage in pairs])
+    part = cache.with_name(cache.name + ".part")
+    with part.open("wb") as file:
+        np.savez(file, asked=asked, given=given, teacher=np.array(teacher.fingerprint))
+    part.replace(cache)
+    return asked, given
 
 
 def train_static(
     corpus: str,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, Passage]],
     config: StaticTrainingConfig,
     output: Path,
     *,
-    teacher: Encoder | None,
+    initial: Encoder | None,
 ) -> StaticEncoder:
     """Train and write ``output/static-ko.safetensors``; continues an interrupted run.
 
     Args:
         corpus: any source that ``read_documents`` takes.
-        pairs: (question, passage text with its title), to learn from beside the corpus.
+        pairs: (question, passage), to learn from beside the corpus.
         config: sizes, shares and the loop.
         output: the run's folder.
-        teacher: gives the initial vectors of the terms; None starts at random.
+        initial: gives the initial vectors of the terms; None starts at random.
     """
     if world_size() > 1:
         raise UsageError(
@@ -296,22 +337,27 @@ def train_static(
             "against all others; leave torchrun out"
         )
     output.mkdir(parents=True, exist_ok=True)
+    teacher = load_teacher(config.teacher)
     if config.loop.overwrite:
-        for name in ("passages.npz", "initial.npy"):
+        for name in ("passages.npz", "initial.npy", TAUGHT):
             (output / name).unlink(missing_ok=True)
     seed_everything(config.loop.seed)
     passages, terms = read_term_passages(corpus, config, output / "passages.npz")
-    questions = question_pairs(pairs, terms, config.tokenizer)
+    questions = question_pairs(pairs, terms, config)
     logger.info(
         "%d passages, %d terms, %d question pairs", len(passages), len(terms), len(questions)
     )
-    model = StaticModel(_start(passages, terms, config, output / "initial.npy", teacher))
-    record = train(StaticTask(model, passages, questions, config), config.loop, output)
+    model = StaticModel(_start(passages, terms, config, output / "initial.npy", initial))
+    taught = None
+    if teacher is not None:
+        taught = taught_vectors([pairs[i] for i in questions], teacher, output / TAUGHT)
+    task = StaticTask(model, passages, list(questions.values()), config, taught)
+    record = train(task, config.loop, output)
     path = output / "static-ko.safetensors"
     _write(path, model, terms, config)
     summary = {"config": dataclasses.asdict(config), "corpus": Path(corpus).name, **record}
     summary |= {"n_passages": len(passages), "n_terms": len(terms), "n_questions": len(questions)}
-    summary["initial"] = teacher.fingerprint if teacher else "random"
+    summary["initial"] = initial.fingerprint if initial else "random"
     (output / "run.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return StaticEncoder.load(path)
 
@@ -321,14 +367,14 @@ def _start(
     terms: Sequence[str],
     config: StaticTrainingConfig,
     cache: Path,
-    teacher: Encoder | None,
+    initial: Encoder | None,
 ) -> Vectors:
-    if teacher is None:
+    if initial is None:
         random = np.random.default_rng(config.loop.seed)
         return random.normal(0, 0.1, (len(terms), config.dim)).astype(np.float32)
     if not cache.exists():
         counts = np.bincount(passages.ids, minlength=len(terms))
-        np.save(cache, initial_table(terms, counts, teacher, config.dim), allow_pickle=False)
+        np.save(cache, initial_table(terms, counts, initial, config.dim), allow_pickle=False)
     return np.asarray(np.load(cache, allow_pickle=False), dtype=np.float32)
 
 

@@ -1,0 +1,130 @@
+"""Questions with passages that do and do not answer them: read, checked, and how well ranked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from odqa.corpus.opening import read_lines
+from odqa.errors import ConfigError, InputError, UsageError
+from odqa.metrics import hit_at, mrr_at, ndcg_at
+from odqa.text.normalize import nfc
+
+FIGURES = ("mrr@10", "ndcg@10", "hit@1")
+"""Figures of an evaluation during training, over the passages given with each question."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingExample:
+    """A question with passages that answer it and passages that do not, titles included."""
+
+    question: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+
+
+def read_ranking_examples(path: Path) -> list[RankingExample]:
+    """The lines of a ``.jsonl``: ``{"question", "positives": […], "negatives": […]}``.
+
+    Raises:
+        InputError: the file is missing, a line is no such object, or there is none.
+    """
+    examples = []
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError("is no valid JSON", path=path, line=number) from error
+        if not isinstance(record, dict):
+            raise InputError("must be a JSON object", path=path, line=number)
+        question = record.get("question")
+        if not isinstance(question, str) or not question.strip():
+            raise InputError("must be a text", path=path, line=number, field="question")
+        lists = []
+        for name in ("positives", "negatives"):
+            texts = record.get(name)
+            if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+                raise InputError("must be a list of texts", path=path, line=number, field=name)
+            lists.append(tuple(nfc(text) for text in texts))
+        examples.append(RankingExample(nfc(question), lists[0], lists[1]))
+    if not examples:
+        raise InputError("holds no question", path=path)
+    return examples
+
+
+def write_ranking_examples(examples: Sequence[RankingExample], path: Path) -> None:
+    """The inverse of ``read_ranking_examples``."""
+    with path.open("w", encoding="utf-8") as file:
+        for example in examples:
+            file.write(json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n")
+
+
+def drawn_group(example: RankingExample, n_negatives: int, seed: Sequence[int]) -> list[str]:
+    """A positive and at most ``n_negatives`` negatives of a question, as the seed draws them."""
+    random = np.random.default_rng(seed)
+    positive = example.positives[int(random.integers(len(example.positives)))]
+    order = random.permutation(len(example.negatives))[:n_negatives]
+    return [positive, *(example.negatives[int(i)] for i in order)]
+
+
+def with_both_kinds(
+    examples: Sequence[RankingExample], dev: Sequence[RankingExample]
+) -> tuple[list[RankingExample], list[RankingExample]]:
+    """Of both, the questions that have positives and negatives.
+
+    Raises:
+        UsageError: none is left.
+    """
+    kept, kept_dev = (
+        [e for e in given if e.positives and e.negatives] for given in (examples, dev)
+    )
+    if not kept or (dev and not kept_dev):
+        raise UsageError(
+            f"no question of the {'dev' if kept else 'training'} data has both "
+            "positives and negatives; odqa train negatives finds some"
+        )
+    return kept, kept_dev
+
+
+def check_best_by(name: str) -> None:
+    """Refuse a figure that there is not.
+
+    Raises:
+        ConfigError: ``name`` is none of ``FIGURES``.
+    """
+    if name not in FIGURES:
+        raise ConfigError(f"best_by: unknown '{name}'; known: {', '.join(FIGURES)}")
+
+
+def ranking_figures(
+    examples: Sequence[RankingExample],
+    scores: Sequence[float] | npt.NDArray[np.float64],
+    first: str,
+) -> dict[str, float]:
+    """How the questions' own passages are ranked by their scores; means over the questions.
+
+    Args:
+        examples: the questions.
+        scores: of each one's positives, then of its negatives, question by question.
+        first: the figure that decides, named first.
+    """
+    rows, done = [], 0
+    for example in examples:
+        names = [f"p{i}" for i in range(len(example.positives))]
+        names += [f"n{i}" for i in range(len(example.negatives))]
+        own = dict(zip(names, scores[done : done + len(names)], strict=True))
+        done += len(names)
+        ranking = sorted(names, key=lambda name: (-own[name], name))  # ties: negatives first
+        relevant = {name: 1 for name in names if name.startswith("p")}
+        rows.append([mrr_at(10, ranking, relevant), ndcg_at(10, ranking, relevant),
+                     hit_at(1, ranking, relevant)])  # fmt: skip
+    means = dict(zip(FIGURES, np.mean(rows, axis=0).tolist(), strict=True))
+    return {name: means[name] for name in dict.fromkeys([first, *FIGURES])}
