@@ -86,7 +86,7 @@ def test_nobody_is_far_from_himself(teacher: Path) -> None:
         (config := replace(settings(teacher, weight=1.0), layers=0)),
         load_model(config).eval(),
     )
-    assert task.loss([0, 1, 2]).item() == pytest.approx(0, abs=1e-5)
+    assert task.loss([[0], [1], [2]]).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_the_distance_by_hand(teacher: Path) -> None:
@@ -123,8 +123,8 @@ def test_padding_does_not_count(teacher: Path) -> None:
     # the logits' part is a mean over windows, so a batch is the mean of its windows
     logits_only = settings(teacher, weight=1.0, hidden=0.0)
     task = ReaderTask(EXAMPLES, logits_only, load_model(logits_only).eval())
-    alone = [task.loss([i]).item() for i in pair]
-    assert task.loss(pair).item() == pytest.approx(sum(alone) / 2, rel=1e-4)
+    alone = [task.loss([[i]]).item() for i in pair]
+    assert task.loss([[i] for i in pair]).item() == pytest.approx(sum(alone) / 2, rel=1e-4)
 
 
 def test_a_student_comes_nearer_to_its_teacher(teacher: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_student_comes_nearer_to_its_teacher(teacher: Path, tmp_path: Path) ->
         (trained := replace(config, model=str(tmp_path), layers=0)),
         load_model(trained).eval(),
     )
-    batch = list(range(len(before.windows)))
+    batch = [[i] for i in range(len(before.windows))]
     with torch.no_grad():
         assert float(after.loss(batch)) < 0.5 * float(before.loss(batch))
     assert record["config"]["teacher"]["model"] == str(teacher)

@@ -190,7 +190,7 @@ def test_pieces_are_hidden_but_never_the_layout(settings: ReaderTrainingConfig) 
     assert not (changed & fixed).any()
     assert (masked[changed] == task.tokenizer.mask).all()
     assert 0.4 < changed.sum() / (~fixed).sum() < 0.6
-    assert torch.isfinite(task.loss([0, 1]))
+    assert torch.isfinite(task.loss([[0], [1]]))
 
 
 def test_lengths_are_rounded_up_and_nothing_else_changes(settings: ReaderTrainingConfig) -> None:

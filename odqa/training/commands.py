@@ -43,7 +43,6 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
 
 def reader(arguments: argparse.Namespace) -> None:
     """Fine-tune a reader."""
-    from odqa.training.negatives import answerless
     from odqa.training.ranking import read_ranking_examples
     from odqa.training.reader import train_reader
     from odqa.training.reader_config import ReaderTrainingConfig
@@ -52,12 +51,15 @@ def reader(arguments: argparse.Namespace) -> None:
     _hide_progress_bars()
     config = _settings(ReaderTrainingConfig(), arguments, model=arguments.model)
     examples, files = _examples(arguments.train, "train")
+    mined: list[RankingExample] = []
     for path in arguments.negatives:
-        mined = read_ranking_examples(path)
-        examples += answerless(mined, config.mined_negatives, config.loop.seed)
-        files.append(data_file("negatives", path, len(mined)))
+        found = read_ranking_examples(path)
+        mined += found
+        files.append(data_file("negatives", path, len(found)))
     dev, dev_files = _examples(arguments.dev, "dev")
-    train_reader(examples, config, arguments.output, dev=dev, files=[*files, *dev_files])
+    train_reader(
+        examples, config, arguments.output, dev=dev, mined=mined, files=[*files, *dev_files]
+    )
 
 
 def _examples(paths: Sequence[Path], split: str) -> tuple[list[Example], list[DataFile]]:

@@ -38,13 +38,13 @@ from odqa.training.ranking import (
     RankingExample,
     check_best_by,
     drawn_group,
+    mined_passage,
     ranking_figures,
     with_both_kinds,
 )
 from odqa.training.record import DataFile, digest_of
 from odqa.training.runs import run
 from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
-from odqa.types import Passage
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class EncoderTask:
         """(questions, passages) the teacher's similarities."""
         assert self.teacher is not None
         asked = self.teacher.encode_questions(questions)
-        given = self.teacher.encode_passages([_passage(text) for text in passages])
+        given = self.teacher.encode_passages([mined_passage(text) for text in passages])
         return torch.from_numpy(asked @ given.T)
 
     def _group(self, row: int, epoch: int) -> list[str]:
@@ -187,14 +187,6 @@ class EncoderTask:
         self.model.save_pretrained(folder, max_shard_size="1TB")  # one file, model.safetensors
         self._tokenizer.save_pretrained(folder)
         write_prescription(folder, self.how, dim=self.model.config.hidden_size)
-
-
-def _passage(text: str) -> Passage:
-    """What ``passage_text`` was made from."""
-    title, line_break, rest = text.partition("\n")
-    if not line_break:
-        title, rest = "", text
-    return Passage("0#0", "0", title, rest, 0, len(rest))
 
 
 def how_used(config: EncoderTrainingConfig) -> Prescription:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,24 @@ import numpy as np
 from odqa.errors import OdqaError
 from odqa.reading.checkpoint import ReaderTokenizer
 from odqa.reading.windows import WindowLimits, make_windows
+from odqa.retrieval.cross_encoder import passage_text
+from odqa.training.ranking import RankingExample, mined_passage
 from odqa.training.reader_config import ReaderTrainingConfig
 from odqa.types import Example, Passage
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledWindow:
-    """A window's ids and the positions in it of the answer's first and last piece (0, 0: none)."""
+    """A window's ids and the positions in it of the answer's first and last piece (0, 0: none).
+
+    ``question`` is the place of its question among the examples.
+    """
 
     ids: np.ndarray[Any, np.dtype[np.int32]]
     segment: int
     start: int
     end: int
+    question: int = 0
 
 
 def labelled_windows(
@@ -37,21 +43,55 @@ def labelled_windows(
     random = np.random.default_rng(config.loop.seed)
     siblings = _passages_by_title(examples)
     windows: list[LabelledWindow] = []
-    for example in examples:
+    for number, example in enumerate(examples):
         if example.passage is None:
             continue
         span = _first_span(example)
-        for window in _windows_of(example.question, example.passage, span, tokenizer, config):
-            if window.start or not example.answers or random.random() < config.empty_windows:
-                windows.append(window)
+        found = [
+            window
+            for window in _windows_of(example.question, example.passage, span, tokenizer, config)
+            if window.start or not example.answers or random.random() < config.empty_windows
+        ]
         # Of a question without an answer it is not known where else one might stand.
         if example.answers and random.random() < config.negatives:
             other = _negative(example, siblings, random)
             if other is not None:
-                windows += _windows_of(example.question, other, None, tokenizer, config)[:1]
+                found += _windows_of(example.question, other, None, tokenizer, config)[:1]
+        windows += [replace(window, question=number) for window in found]
     if not windows:
         raise OdqaError("the training data holds no question with a passage; nothing to learn")
     return windows
+
+
+def negative_windows(
+    examples: Sequence[Example],
+    mined: Sequence[RankingExample],
+    tokenizer: ReaderTokenizer,
+    config: ReaderTrainingConfig,
+) -> dict[int, list[LabelledWindow]]:
+    """The windows of the passages that were mined for a question, by its place among the examples.
+
+    What was mined belongs to the question if the text is the same and the question's own passage
+    is among its positives.
+    """
+    places = {
+        (example.question, passage_text(example.passage)): number
+        for number, example in enumerate(examples)
+        if example.passage is not None and example.answers
+    }
+    found: dict[int, list[LabelledWindow]] = {}
+    for one in mined:
+        keys = [(one.question, text) for text in one.positives]
+        number = next((places[key] for key in keys if key in places), None)
+        if number is None:
+            continue
+        for text in one.negatives:
+            passage = mined_passage(text, f"{number}-{len(found.get(number, ()))}")
+            windows = _windows_of(one.question, passage, None, tokenizer, config)
+            found.setdefault(number, []).extend(
+                replace(window, question=number) for window in windows
+            )
+    return found
 
 
 def _first_span(example: Example) -> tuple[int, int] | None:

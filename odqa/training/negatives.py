@@ -15,7 +15,7 @@ from odqa.protocols import Retriever
 from odqa.retrieval.cross_encoder import passage_text
 from odqa.text.answers import normalize_answer
 from odqa.text.shingles import shingle_hashes, squeezed
-from odqa.training.ranking import RankingExample
+from odqa.training.ranking import RankingExample, mined_passage
 from odqa.types import Candidate, Example, Passage
 
 SAME = 0.8  # of the shorter text's shingles, from which a passage counts as the positive's copy
@@ -119,11 +119,8 @@ def answerless(examples: Sequence[RankingExample], share: float, seed: int) -> l
         negatives = example.negatives
         chosen = random.permutation(len(negatives))[:wanted] if wanted else ()
         for place in sorted(int(i) for i in chosen):
-            title, line_break, text = negatives[place].partition("\n")
-            if not line_break:
-                title, text = "", title
             number = f"negative{len(found)}"
-            passage = Passage(f"{number}#0", number, title, text, 0, len(text))
+            passage = mined_passage(negatives[place], number)
             found.append(Example(number, example.question, (), passage=passage))
     return found
 

@@ -15,6 +15,7 @@ from odqa.corpus.opening import read_lines
 from odqa.errors import ConfigError, InputError, UsageError
 from odqa.metrics import hit_at, mrr_at, ndcg_at
 from odqa.text.normalize import nfc
+from odqa.types import Passage
 
 FIGURES = ("mrr@10", "ndcg@10", "hit@1")
 """Figures of an evaluation during training, over the passages given with each question."""
@@ -65,6 +66,17 @@ def write_ranking_examples(examples: Sequence[RankingExample], path: Path) -> No
     with path.open("w", encoding="utf-8") as file:
         for example in examples:
             file.write(json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n")
+
+
+def mined_passage(text: str, number: str = "0") -> Passage:
+    """A passage from the text that ``passage_text`` made of one: its title, a line break, its text.
+
+    Without a line break there is no title. ``number`` becomes its article's id.
+    """
+    title, line_break, rest = text.partition("\n")
+    if not line_break:
+        title, rest = "", text
+    return Passage(f"{number}#0", number, title, rest, 0, len(rest))
 
 
 def drawn_group(example: RankingExample, n_negatives: int, seed: Sequence[int]) -> list[str]:

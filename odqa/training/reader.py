@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
@@ -19,11 +21,13 @@ from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
 from odqa.training.distillation import Teacher
 from odqa.training.dropout import set_dropout
-from odqa.training.labels import LabelledWindow, labelled_windows
+from odqa.training.labels import LabelledWindow, labelled_windows, negative_windows
 from odqa.training.layers import set_layers
+from odqa.training.negatives import answerless
 from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.ranking import RankingExample
 from odqa.training.reader_config import ReaderTrainingConfig
-from odqa.training.record import DataFile, examples_digest
+from odqa.training.record import DataFile, digest_of, examples_digest
 from odqa.training.runs import run
 from odqa.types import Example
 
@@ -42,6 +46,7 @@ class ReaderTask:
         config: ReaderTrainingConfig,
         model: torch.nn.Module,
         dev: Sequence[Example] = (),
+        mined: Sequence[RankingExample] = (),
     ) -> None:
         self.config, self.model = config, model
         self.tokenizer = load_reader_tokenizer(
@@ -53,20 +58,44 @@ class ReaderTask:
         check_lengths(config, model)
         self.teacher = _teacher(config, self.tokenizer, model)
         self.windows = labelled_windows(examples, self.tokenizer, config)
+        self._n_own = len(self.windows)  # behind them: what competes with them
+        self._rivals: dict[int, list[int]] = {}
+        if config.group_negatives:
+            found = negative_windows(examples, mined, self.tokenizer, config)
+            for number, rivals in found.items():
+                first = len(self.windows)
+                self._rivals[number] = list(range(first, first + len(rivals)))
+                self.windows += rivals
+            logger.info("mined passages compete in %d questions", len(self._rivals))
         logger.info("%d questions, %d windows", len(examples), len(self.windows))
 
-    def batches(self, epoch: int) -> list[list[int]]:
-        """Indices of windows, an epoch's worth in batches."""
-        lengths = [len(window.ids) for window in self.windows]
-        loop = self.config.loop
-        return length_batches(lengths, loop.batch_size, loop.seed + epoch)
+    def batches(self, epoch: int) -> list[list[list[int]]]:
+        """Groups of windows' indices, an epoch's worth in batches.
 
-    def loss(self, batch: list[int]) -> torch.Tensor:
+        The first window of a group is one of a question's own passage; behind it stand some of the
+        mined passages that compete with it, drawn anew each epoch.
+        """
+        config = self.config
+        seed = config.loop.seed + epoch
+        random = np.random.default_rng(seed)
+        groups = [[i, *self._drawn(i, random)] for i in range(self._n_own)]
+        lengths = [max(len(self.windows[i].ids) for i in group) for group in groups]
+        size = max(config.loop.batch_size // (1 + config.group_negatives), 1)
+        batches = length_batches(lengths, size, seed)
+        return [[groups[i] for i in batch] for batch in batches]
+
+    def _drawn(self, first: int, random: np.random.Generator) -> list[int]:
+        window = self.windows[first]
+        rivals = self._rivals.get(window.question, []) if window.start else []
+        return [int(i) for i in random.permutation(rivals)[: self.config.group_negatives]]
+
+    def loss(self, batch: list[list[int]]) -> torch.Tensor:
         """Mean cross-entropy of start and end position (Devlin et al. 2019, section 4.2).
 
-        With a teacher, its weighted mean with the distance from that one, who sees all pieces.
+        Where mined passages compete, its weighted mean with the loss over the groups. With a
+        teacher, the weighted mean with the distance from that one, who sees all pieces.
         """
-        windows = [self.windows[i] for i in batch]
+        windows = [self.windows[i] for group in batch for i in group]
         device = next(self.model.parameters()).device
         whole = self.tokenizer.tensors(windows, device, longest=self.config.max_length)
         inputs = dict(whole)
@@ -75,6 +104,9 @@ class ReaderTask:
         teacher = self.teacher
         output = self.model(**inputs, output_hidden_states=bool(teacher and teacher.hidden))
         loss = self._cross_entropy(windows, inputs, output)
+        if any(len(group) > 1 for group in batch):
+            weight = self.config.group_weight
+            loss = (1 - weight) * loss + weight * self._over_groups(batch, inputs, output)
         if teacher is None:
             return loss
         weight = self.config.teacher.weight
@@ -91,6 +123,29 @@ class ReaderTask:
         start_logits = output.start_logits.float().masked_fill(mask, -1e4)
         end_logits = output.end_logits.float().masked_fill(mask, -1e4)
         return (F.cross_entropy(start_logits, starts) + F.cross_entropy(end_logits, ends)) / 2
+
+    def _over_groups(
+        self, batch: Sequence[Sequence[int]], inputs: dict[str, torch.Tensor], output: Any
+    ) -> torch.Tensor:
+        """Mean cross-entropy of start and end among all positions of a group's windows.
+
+        The logits are taken less that of "no answer" in their window, as a span's score is: so the
+        scores of different passages come to one scale (the shared norm of C. Clark and M. Gardner,
+        Simple and Effective Multi-Paragraph Reading Comprehension, ACL 2018).
+        """
+        masked = inputs["attention_mask"] == 0
+        masked[:, 0] = True
+        losses = []
+        for logits, place in ((output.start_logits, "start"), (output.end_logits, "end")):
+            relative = (logits.float() - logits[:, :1].float()).masked_fill(masked, -1e4)
+            row = 0
+            for group in batch:
+                if len(group) > 1:
+                    label = torch.tensor([getattr(self.windows[group[0]], place)])
+                    among = relative[row : row + len(group)].reshape(1, -1)
+                    losses.append(F.cross_entropy(among, label.to(among.device)))
+                row += len(group)
+        return torch.stack(losses).mean()
 
     def _with_masks(self, ids: torch.Tensor) -> torch.Tensor:
         """``ids`` with a random share masked, never the tokens of the layout.
@@ -192,6 +247,7 @@ def train_reader(
     output: Path,
     *,
     dev: Sequence[Example] = (),
+    mined: Sequence[RankingExample] = (),
     files: Sequence[DataFile] = (),
 ) -> dict[str, Any]:
     """Fine-tune and write a Hugging Face folder that is a reader, with the run's record.
@@ -203,12 +259,24 @@ def train_reader(
         config: what and how.
         output: the run's folder.
         dev: to evaluate on; the model written is then the best checkpoint's.
+        mined: passages that do not answer, by question, as ``odqa train negatives`` finds them:
+            ``config.mined_negatives`` of them are read alone, or ``config.group_negatives`` of
+            them beside each question's own passage.
         files: where both come from, for the record.
 
     Returns:
         The record, as in ``run.json``.
     """
-    task = ReaderTask(examples, config, load_model(config), dev)
+    if config.group_negatives < 0 or not 0 <= config.group_weight <= 1:
+        raise ConfigError(
+            "group_negatives must be 0 or more and group_weight lie in [0, 1], got "
+            f"{config.group_negatives} and {config.group_weight}"
+        )
+    if not config.group_negatives:
+        examples = [*examples, *answerless(mined, config.mined_negatives, config.loop.seed)]
+    task = ReaderTask(examples, config, load_model(config), dev, mined)
     counts = {"n_questions": len(examples), "n_windows": len(task.windows), "n_dev": len(task.dev)}
     data = examples_digest(examples)
+    if config.group_negatives:
+        data += digest_of(dataclasses.astuple(one) for one in mined)
     return run("reader", task, config, output, data=data, files=files, counts=counts)

@@ -32,6 +32,8 @@ class ReaderTrainingConfig:
     max_question_length: int = 64
     negatives: float = 0.2  # answerless passages of the same article, for each question
     mined_negatives: float = 0.5  # passages of --negatives, for each of their questions
+    group_negatives: int = 0  # so many of them compete with each question's own passage instead
+    group_weight: float = 0.5  # of the loss over a question's passages together
     empty_windows: float = 0.25  # share of a long passage's answerless windows that is kept
     hidden_dropout: float | None = None  # None: the model's own; on a CPU it takes half of a step
     attention_dropout: float | None = None  # likewise
