@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -14,12 +15,12 @@ from odqa.cli.main import make_parser
 from odqa.config import load_config, merge, read_yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("indexes/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("indexes/*.md")])
 READMES = (ROOT / "README.md", ROOT / "README.ko.md")
 
 
-def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
+def writer(name: str = "write_docs") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,6 +32,41 @@ def writer() -> ModuleType:
 def test_written_pages_are_up_to_date(name: str) -> None:
     page = writer().PAGES[name]()
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page, "run: make docs"
+
+
+@pytest.mark.parametrize("name", ["e5-small-ko", "reader-ko", "static-ko"])
+def test_model_cards_follow_their_records(name: str) -> None:
+    record = json.loads((ROOT / "docs" / "cards" / f"{name}.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "cards" / f"{name}.md").read_text(encoding="utf-8")
+    assert writer("write_cards").card(record, name) == page, "run: python scripts/write_cards.py"
+
+
+def test_what_a_card_takes_from_a_run_and_an_evaluation(tmp_path: Path) -> None:
+    cards = writer("write_cards")
+    loop = {"batch_size": 16, "learning_rate": 1e-4, "schedule": "linear", "warmup": 0.06}
+    run = {
+        "kind": "reader",
+        "config": {"model": "/home/me/base", "layers": 10, "token_dropout": 0.0,
+                   "loop": loop | {"weight_decay": 0.01, "seed": 3, "threads": 0}},
+        "data": [{"role": "train", "name": "my.json", "n": 7, "sha256": None}], "n_questions": 7,
+        "steps": 5, "minutes": 1.6, "loss": 0.5, "precision": "fp32", "device": "cpu",
+        "hardware": {"cpu": "a CPU", "cores": 2, "threads": 2}, "versions": {"torch": "2"},
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    intervals = {"exact_match": [40.0, 100.0], "f1": [50.0, 95.0]}
+    metrics = {"n": 7, "exact_match": 71.428, "f1": 80.0, "confidence_intervals": intervals}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    taken = cards.taken_run(tmp_path, "first")
+    assert taken["from"] == "base"  # a place on somebody's machine is nobody's business
+    assert taken["settings"] == {"layers": 10}
+    record = json.loads((ROOT / "docs/cards/reader-ko.json").read_text(encoding="utf-8")) | {
+        "runs": [taken],
+        "figures": [cards.taken_figure(tmp_path / "metrics.json", "mine", "odqa evaluate")],
+    }
+    page = cards.card(record, "reader-ko")
+    assert "| mine | 7 | exact_match | 71.43 | 40.00 to 100.00 | `odqa evaluate` |" in page
+    assert "5 steps in 2 minutes on a CPU (2 threads), in fp32, from `base`." in page
+    assert "Data: my.json (7)." in page
 
 
 def test_every_key_has_a_meaning() -> None:
