@@ -5,8 +5,8 @@
 QUESTIONS is a KorQuAD file; BASE the folder of the 12-layer base model
 (``scripts/make_base_model.py``), read by torch in fp32 for comparison; each READER an exported
 reader (``odqa train export``) or the name of the bundled one. Every reader reads in every precision
-of this processor with windows of 384 tokens, and with shorter and longer ones in the precision it
-takes by itself. Written are EM and F1 on all questions (and on those of ``--also``), windows of
+of this processor with windows of 384 tokens, the first one with shorter and longer ones too, in the
+precision it takes by itself. Written are EM and F1 on all questions (and on those of ``--also``), windows of
 full length a second, beside the base in the same round, and paragraphs a second; FILE.svg shows EM
 over paragraphs a second. The rates are medians of rounds in which all take their turn.
 """
@@ -54,13 +54,13 @@ class Point:
     reader: ExtractiveReader
 
 
-def points_of(folder: Path) -> list[Point]:
-    """All settings in which an exported reader is measured."""
+def points_of(folder: Path, *, lengths: bool) -> list[Point]:
+    """The settings in which an exported reader is measured, with other ``lengths`` or without."""
     precisions = ["fp32", "int8"] if has_byte_products() else ["fp32"]
     found = []
     for precision in precisions:
         model = OnnxSpanModel(folder, precision)
-        shown = {384: 128} | (LENGTHS if precision == precisions[-1] else {})
+        shown = {384: 128} | (LENGTHS if lengths and precision == precisions[-1] else {})
         for length, stride in shown.items():
             config = ReaderConfig(model=str(folder), max_length=length, stride=stride)
             reader = ExtractiveReader(model, config)
@@ -101,7 +101,7 @@ def main() -> None:
 
     sets = {p.stem: read_examples(p) for p in (arguments.questions, *arguments.also)}
     folders = [WEIGHTS / BUNDLED if name == BUNDLED else Path(name) for name in arguments.readers]
-    points = [point for folder in folders for point in points_of(folder)]
+    points = [p for place, f in enumerate(folders) for p in points_of(f, lengths=place == 0)]
     base = AutoModel.from_pretrained(arguments.base, add_pooling_layer=False).eval()
     windows = windows_of(points[0].model, arguments.questions, arguments.windows, 384)
     examples = sets[arguments.questions.stem][: arguments.windows]
