@@ -6,9 +6,10 @@ QUESTIONS is a KorQuAD file; BASE the folder of the 12-layer base model
 (``scripts/make_base_model.py``), read by torch in fp32 for comparison; each READER an exported
 reader (``odqa train export``) or the name of the bundled one. Every reader reads in every precision
 of this processor with windows of 384 tokens, the first one with shorter and longer ones too, in the
-precision it takes by itself. Written are EM and F1 on all questions (and on those of ``--also``), windows of
-full length a second, beside the base in the same round, and paragraphs a second; FILE.svg shows EM
-over paragraphs a second. The rates are medians of rounds in which all take their turn.
+precision it takes by itself. Written are EM and F1 on all questions (and on those of ``--also``),
+windows of full length a second, beside the base in the same round, and paragraphs a second;
+FILE.svg shows EM over paragraphs a second. The rates are medians of rounds in which all take their
+turn.
 """
 
 from __future__ import annotations
