@@ -71,18 +71,14 @@ def test_the_loss_over_a_group_by_hand(settings: ReaderTrainingConfig) -> None:
     for found, place in ((starts, own.start), (ends, own.end)):
         expected -= float(found[0][place - 1] - torch.cat(found).logsumexp(0)) / 2
     assert task.loss([group]).item() == pytest.approx(expected, abs=1e-4)
+    alone = [task.loss([[i]]).item() for i in group]  # each by itself
     half = replace(config, group_weight=0.25)
-    alone = ReaderTask(examples, replace(config, group_negatives=0), task.model)
     mixed = ReaderTask(examples, half, task.model, mined=mined_for(examples, 4))
-    windows = mixed._cross_entropy(
-        [own, *rivals],
-        (inputs := mixed.tokenizer.tensors([own, *rivals], torch.device("cpu"))),
-        mixed.model(**inputs),
-    )
-    assert mixed.loss([group]).item() == pytest.approx(
-        0.75 * windows.item() + 0.25 * expected, abs=1e-4
-    )
-    assert all(len(g) == 1 for b in alone.batches(0) for g in b)
+    both = 0.75 * sum(alone) / 3 + 0.25 * expected
+    assert mixed.loss([group]).item() == pytest.approx(both, abs=1e-4)
+    # a group counts as much as a window that stands alone
+    single = mixed.loss([[group[0]]]).item()
+    assert mixed.loss([group, [group[0]]]).item() == pytest.approx((both + single) / 2, abs=1e-4)
 
 
 def test_who_competes_is_drawn_anew(settings: ReaderTrainingConfig) -> None:

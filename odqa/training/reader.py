@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from odqa.config import ReaderConfig
 from odqa.errors import ConfigError, OdqaError, UsageError
@@ -21,7 +20,7 @@ from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
 from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
 from odqa.training.distillation import Teacher
 from odqa.training.dropout import set_dropout
-from odqa.training.labels import LabelledWindow, labelled_windows, negative_windows
+from odqa.training.labels import labelled_windows, negative_windows
 from odqa.training.layers import set_layers
 from odqa.training.negatives import answerless
 from odqa.training.randomness import length_batches, seed_everything
@@ -29,6 +28,7 @@ from odqa.training.ranking import RankingExample
 from odqa.training.reader_config import ReaderTrainingConfig
 from odqa.training.record import DataFile, digest_of, examples_digest
 from odqa.training.runs import run
+from odqa.training.span_loss import span_loss
 from odqa.types import Example
 
 logger = logging.getLogger(__name__)
@@ -90,10 +90,9 @@ class ReaderTask:
         return [int(i) for i in random.permutation(rivals)[: self.config.group_negatives]]
 
     def loss(self, batch: list[list[int]]) -> torch.Tensor:
-        """Mean cross-entropy of start and end position (Devlin et al. 2019, section 4.2).
+        """``span_loss`` of the groups.
 
-        Where mined passages compete, its weighted mean with the loss over the groups. With a
-        teacher, the weighted mean with the distance from that one, who sees all pieces.
+        With a teacher, its weighted mean with the distance from that one, who sees all pieces.
         """
         windows = [self.windows[i] for group in batch for i in group]
         device = next(self.model.parameters()).device
@@ -103,49 +102,20 @@ class ReaderTask:
             inputs["input_ids"] = self._with_masks(inputs["input_ids"])
         teacher = self.teacher
         output = self.model(**inputs, output_hidden_states=bool(teacher and teacher.hidden))
-        loss = self._cross_entropy(windows, inputs, output)
-        if any(len(group) > 1 for group in batch):
-            weight = self.config.group_weight
-            loss = (1 - weight) * loss + weight * self._over_groups(batch, inputs, output)
+        loss = span_loss(
+            (output.start_logits, output.end_logits),
+            (
+                torch.tensor([window.start for window in windows], device=device),
+                torch.tensor([window.end for window in windows], device=device),
+            ),
+            inputs["attention_mask"] == 1,
+            [len(group) for group in batch],
+            self.config.group_weight,
+        )
         if teacher is None:
             return loss
         weight = self.config.teacher.weight
         return (1 - weight) * loss + weight * teacher.distance(whole, output)
-
-    @staticmethod
-    def _cross_entropy(
-        windows: Sequence[LabelledWindow], inputs: dict[str, torch.Tensor], output: Any
-    ) -> torch.Tensor:
-        device = inputs["input_ids"].device
-        starts = torch.tensor([window.start for window in windows], device=device)
-        ends = torch.tensor([window.end for window in windows], device=device)
-        mask = inputs["attention_mask"] == 0
-        start_logits = output.start_logits.float().masked_fill(mask, -1e4)
-        end_logits = output.end_logits.float().masked_fill(mask, -1e4)
-        return (F.cross_entropy(start_logits, starts) + F.cross_entropy(end_logits, ends)) / 2
-
-    def _over_groups(
-        self, batch: Sequence[Sequence[int]], inputs: dict[str, torch.Tensor], output: Any
-    ) -> torch.Tensor:
-        """Mean cross-entropy of start and end among all positions of a group's windows.
-
-        The logits are taken less that of "no answer" in their window, as a span's score is: so the
-        scores of different passages come to one scale (the shared norm of C. Clark and M. Gardner,
-        Simple and Effective Multi-Paragraph Reading Comprehension, ACL 2018).
-        """
-        masked = inputs["attention_mask"] == 0
-        masked[:, 0] = True
-        losses = []
-        for logits, place in ((output.start_logits, "start"), (output.end_logits, "end")):
-            relative = (logits.float() - logits[:, :1].float()).masked_fill(masked, -1e4)
-            row = 0
-            for group in batch:
-                if len(group) > 1:
-                    label = torch.tensor([getattr(self.windows[group[0]], place)])
-                    among = relative[row : row + len(group)].reshape(1, -1)
-                    losses.append(F.cross_entropy(among, label.to(among.device)))
-                row += len(group)
-        return torch.stack(losses).mean()
 
     def _with_masks(self, ids: torch.Tensor) -> torch.Tensor:
         """``ids`` with a random share masked, never the tokens of the layout.
