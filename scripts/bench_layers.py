@@ -96,8 +96,8 @@ def main() -> None:
     parser.add_argument("readers", nargs="+")
     parser.add_argument("--also", type=Path, action="append", default=[])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--windows", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--windows", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
 
     sets = {p.stem: read_examples(p) for p in (arguments.questions, *arguments.also)}

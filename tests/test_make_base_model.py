@@ -14,6 +14,7 @@ import pytest
 from tiny_models import vocabulary
 
 from odqa.models.pieces import PieceTokenizer, build_tokenizer
+from odqa.retrieval.transformers_encoder import E5, own_prescription
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -185,4 +186,5 @@ def test_the_command_writes_both_folders(
     assert f"of {len(PIECES)} pieces kept" in capsys.readouterr().out
     files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     for name in ("cut", "uncut"):
-        assert {path.name for path in (tmp_path / name).iterdir()} == files
+        assert files <= {path.name for path in (tmp_path / name).iterdir()}
+        assert own_prescription(str(tmp_path / name)) == E5  # found beside the model
