@@ -24,9 +24,9 @@ student() {  # FROM LAYERS MINUTES
         --config configs/train/reader-small.yaml --set layers="$2" \
         --set teacher.model="$out/reader-12" --max-minutes "$3"
 }
-student "$out/reader-12" 6 12
-student "$out/reader-6" 4 8
-student "$out/reader-6" 3 7
+student "$out/reader-12" 6 11
+student "$out/reader-6" 4 7
+student "$out/reader-6" 3 6
 for layers in 12 6 4 3; do
     odqa train export "$out/reader-$layers" --output "$out/exported-$layers"
 done
