@@ -85,7 +85,7 @@ def vectors_of(folder: str, config: EncoderTrainingConfig, **prefixes: str) -> A
 def test_the_loss_by_hand(settings: EncoderTrainingConfig) -> None:
     task = task_of(settings, RANKING[:3])
     (batch,) = task.batches(0)
-    groups = [task._group(row, epoch) for row, epoch in batch]
+    groups = [task.groups.drawn(row, epoch) for row, epoch in batch]
     assert all(len(group) == 3 for group in groups)
     passages = [group[0] for group in groups] + [text for g in groups for text in g[1:]]
     encoder = vectors_of(

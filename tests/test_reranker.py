@@ -181,7 +181,7 @@ def test_the_loss_by_hand(settings: RerankerTrainingConfig) -> None:
     assert sorted(row for row, _ in batch) == [0, 1]
     losses = []
     for row, epoch in batch:
-        positive, *negatives = task._group(row, epoch)
+        positive, *negatives = task.groups.drawn(row, epoch)
         assert positive in RANKING[row].positives
         assert len(negatives) == 3
         assert set(negatives) <= set(RANKING[row].negatives)
@@ -190,8 +190,8 @@ def test_the_loss_by_hand(settings: RerankerTrainingConfig) -> None:
         )
         losses.append(-scores[0] + math.log(sum(math.exp(score) for score in scores)))
     assert task.loss(batch).item() == pytest.approx(sum(losses) / 2, abs=1e-5)
-    assert task._group(0, 0) == task._group(0, 0)
-    assert len({tuple(task._group(0, epoch)) for epoch in range(20)}) > 5
+    assert task.groups.drawn(0, 0) == task.groups.drawn(0, 0)
+    assert len({tuple(task.groups.drawn(0, epoch)) for epoch in range(20)}) > 5
 
 
 def test_a_trained_reranker_is_a_second_stage(

@@ -33,11 +33,11 @@ from odqa.training.distributed import world_size
 from odqa.training.dropout import set_dropout
 from odqa.training.layers import set_layers
 from odqa.training.loop_config import LoopConfig
-from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.randomness import seed_everything
 from odqa.training.ranking import (
     RankingExample,
+    RankingGroups,
     check_best_by,
-    drawn_group,
     mined_passage,
     ranking_figures,
     with_both_kinds,
@@ -90,16 +90,12 @@ class EncoderTask:
         self.how = how_used(config)
         self.teacher = load_teacher(config.teacher)
         self._max_length = fitting_length(config.max_length, tokenizer, model)
-        self._lengths = [
-            len(e.question) + max(map(len, (*e.positives, *e.negatives))) for e in self.examples
-        ]
+        self.groups = RankingGroups(self.examples, config.negatives, config.loop)
         logger.info("%d of %d questions have both kinds", len(self.examples), len(examples))
 
     def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
         """(question, epoch) pairs of an epoch in batches."""
-        loop = self.config.loop
-        found = length_batches(self._lengths, loop.batch_size, loop.seed + epoch)
-        return [[(row, epoch) for row in batch] for batch in found]
+        return self.groups.batches(epoch)
 
     def loss(self, batch: list[tuple[int, int]]) -> torch.Tensor:
         """Mean of -log softmax of the positive's cosine over the temperature, within the batch.
@@ -107,7 +103,7 @@ class EncoderTask:
         A passage that is a positive of a question in another's place does not count against it.
         With a teacher, its weighted mean with the divergence from that one's similarities.
         """
-        groups = [self._group(row, epoch) for row, epoch in batch]
+        groups = [self.groups.drawn(row, epoch) for row, epoch in batch]
         questions = [self.examples[row].question for row, _ in batch]
         passages = [group[0] for group in groups] + [t for group in groups for t in group[1:]]
         vectors = self._vectors(
@@ -137,11 +133,6 @@ class EncoderTask:
         asked = self.teacher.encode_questions(questions)
         given = self.teacher.encode_passages([mined_passage(text) for text in passages])
         return torch.from_numpy(asked @ given.T)
-
-    def _group(self, row: int, epoch: int) -> list[str]:
-        """A positive and ``config.negatives`` negatives, in a draw that the seed decides."""
-        seed = [self.config.loop.seed, epoch, row]
-        return drawn_group(self.examples[row], self.config.negatives, seed)
 
     def _vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """(texts, dim) rows of unit length, through the model in one batch."""

@@ -15,6 +15,8 @@ from odqa.corpus.opening import read_lines
 from odqa.errors import ConfigError, InputError, UsageError
 from odqa.metrics import hit_at, mrr_at, ndcg_at
 from odqa.text.normalize import nfc
+from odqa.training.loop_config import LoopConfig
+from odqa.training.randomness import length_batches
 from odqa.types import Passage
 
 FIGURES = ("mrr@10", "ndcg@10", "hit@1")
@@ -79,12 +81,29 @@ def mined_passage(text: str, number: str = "0") -> Passage:
     return Passage(f"{number}#0", number, title, rest, 0, len(rest))
 
 
-def drawn_group(example: RankingExample, n_negatives: int, seed: Sequence[int]) -> list[str]:
-    """A positive and at most ``n_negatives`` negatives of a question, as the seed draws them."""
-    random = np.random.default_rng(seed)
-    positive = example.positives[int(random.integers(len(example.positives)))]
-    order = random.permutation(len(example.negatives))[:n_negatives]
-    return [positive, *(example.negatives[int(i)] for i in order)]
+class RankingGroups:
+    """Questions in batches, and of each the passages that are drawn for an epoch."""
+
+    def __init__(
+        self, examples: Sequence[RankingExample], n_negatives: int, loop: LoopConfig
+    ) -> None:
+        self._examples, self._n_negatives, self._loop = examples, n_negatives, loop
+        self._lengths = [
+            len(e.question) + max(map(len, (*e.positives, *e.negatives))) for e in examples
+        ]
+
+    def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """(question, epoch) pairs of an epoch, in batches of ``loop.batch_size`` of like length."""
+        found = length_batches(self._lengths, self._loop.batch_size, self._loop.seed + epoch)
+        return [[(row, epoch) for row in batch] for batch in found]
+
+    def drawn(self, row: int, epoch: int) -> list[str]:
+        """A positive of a question and at most ``n_negatives`` negatives; the seed decides."""
+        example = self._examples[row]
+        random = np.random.default_rng([self._loop.seed, epoch, row])
+        positive = example.positives[int(random.integers(len(example.positives)))]
+        order = random.permutation(len(example.negatives))[: self._n_negatives]
+        return [positive, *(example.negatives[int(i)] for i in order)]
 
 
 def with_both_kinds(

@@ -16,11 +16,11 @@ from odqa.errors import ConfigError, OdqaError
 from odqa.models.devices import pick_precision
 from odqa.retrieval.cross_encoder import CrossEncoder
 from odqa.training.loop_config import LoopConfig
-from odqa.training.randomness import length_batches, seed_everything
+from odqa.training.randomness import seed_everything
 from odqa.training.ranking import (
     RankingExample,
+    RankingGroups,
     check_best_by,
-    drawn_group,
     ranking_figures,
     with_both_kinds,
 )
@@ -56,21 +56,17 @@ class RerankerTask:
     ) -> None:
         self.config, self.model, self._tokenizer = config, model, tokenizer
         self.examples, self.dev = with_both_kinds(examples, dev)
-        self._lengths = [
-            len(e.question) + max(map(len, (*e.positives, *e.negatives))) for e in self.examples
-        ]
+        self.groups = RankingGroups(self.examples, config.negatives, config.loop)
         logger.info("%d of %d questions have both kinds", len(self.examples), len(examples))
 
     def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
         """(question, epoch) pairs of an epoch in batches."""
-        loop = self.config.loop
-        found = length_batches(self._lengths, loop.batch_size, loop.seed + epoch)
-        return [[(row, epoch) for row in batch] for batch in found]
+        return self.groups.batches(epoch)
 
     def loss(self, batch: list[tuple[int, int]]) -> torch.Tensor:
         """Mean over the questions of -log softmax of the positive's logit within its group
         (the ListNet loss of one relevant passage, Cao et al. 2007)."""
-        groups = [self._group(row, epoch) for row, epoch in batch]
+        groups = [self.groups.drawn(row, epoch) for row, epoch in batch]
         encoder = self._encoder()
         pairs = [
             (self.examples[row].question, text)
@@ -79,11 +75,6 @@ class RerankerTask:
         ]
         logits = encoder.logits(encoder.encode(pairs)).split([len(group) for group in groups])
         return torch.stack([-F.log_softmax(of_group, dim=0)[0] for of_group in logits]).mean()
-
-    def _group(self, row: int, epoch: int) -> list[str]:
-        """A positive and ``config.negatives`` negatives, in a draw that the seed decides."""
-        seed = [self.config.loop.seed, epoch, row]
-        return drawn_group(self.examples[row], self.config.negatives, seed)
 
     def evaluate(self) -> dict[str, float]:
         """How the dev questions' own passages are ranked, ``config.best_by`` first."""
