@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny_models import sample_examples, texts_of, write_bert
 
-from odqa.errors import ConfigError
+from odqa.errors import ConfigError, UsageError
 from odqa.types import Example
 
 torch = pytest.importorskip("torch")
@@ -113,6 +113,9 @@ def test_a_group_teaches_which_passage_answers(
     trained = replace(config, model=str(tmp_path))
     after = ReaderTask(EXAMPLES[:4], trained, load_model(trained).eval(), mined=mined)
     assert float(after.loss(group).detach()) < 0.5 * before
+    for nothing in ([], [RankingExample("다른 질문?", ("가",), ("나",))]):
+        with pytest.raises(UsageError, match="no mined passage belongs"):
+            ReaderTask(EXAMPLES[:4], config, task.model, mined=nothing)
     for wrong in ({"group_negatives": -1}, {"group_weight": 1.5}):
         with pytest.raises(ConfigError, match="group_negatives must be"):
             train_reader(EXAMPLES, replace(config, **wrong), tmp_path)  # type: ignore[arg-type]

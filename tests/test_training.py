@@ -444,6 +444,17 @@ def test_a_table_learns_a_teachers_similarities(static_run: Path, tmp_path: Path
     assert distance(0.9) < 0.7 * distance(0.0)
 
 
+def test_a_table_is_not_gone_on_with_under_another_teacher(
+    static_run: Path, tmp_path: Path
+) -> None:
+    config = replace(STATIC, every=8, dim=16, loop=replace(STATIC.loop, max_steps=2))
+    pairs = reading_pairs(Path("sample"))[:20]
+    train_static("sample", pairs, config, tmp_path, initial=None)
+    taught = SimilarityTeacherConfig(str(static_run / "static-ko.safetensors"))
+    with pytest.raises(UsageError, match="begun with teacher"):
+        train_static("sample", pairs, replace(config, teacher=taught), tmp_path, initial=None)
+
+
 def test_what_a_teacher_said_is_not_asked_again(static_run: Path, tmp_path: Path) -> None:
     teacher = StaticEncoder.load(static_run / "static-ko.safetensors")
     pairs = reading_pairs(Path("sample"))[:5]

@@ -66,6 +66,11 @@ class ReaderTask:
                 first = len(self.windows)
                 self._rivals[number] = list(range(first, first + len(rivals)))
                 self.windows += rivals
+            if not self._rivals:
+                raise UsageError(
+                    "group_negatives: no mined passage belongs to a training question; give "
+                    "--negatives what odqa train negatives found for the same questions"
+                )
             logger.info("mined passages compete in %d questions", len(self._rivals))
         logger.info("%d questions, %d windows", len(examples), len(self.windows))
 

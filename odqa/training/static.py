@@ -352,7 +352,8 @@ def train_static(
     if teacher is not None:
         taught = taught_vectors([pairs[i] for i in questions], teacher, output / TAUGHT)
     task = StaticTask(model, passages, list(questions.values()), config, taught)
-    record = train(task, config.loop, output)
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"}
+    record = train(task, config.loop, output, settings=settings)
     path = output / "static-ko.safetensors"
     _write(path, model, terms, config)
     summary = {"config": dataclasses.asdict(config), "corpus": Path(corpus).name, **record}
