@@ -416,7 +416,7 @@ def test_a_teacher_gives_the_start(static_run: Path, tmp_path: Path) -> None:
     config = replace(STATIC, dim=16, terms=300, every=8, loop=replace(STATIC.loop, max_steps=1))
     encoder = train_static("sample", [], config, tmp_path, initial=teacher)
     assert encoder.dim == 16
-    start = np.load(tmp_path / "initial.npy")
+    start = np.load(next(tmp_path.glob("initial-*.npy")))
     assert start.shape == (300, 16)
     norms = np.linalg.norm(start, axis=1)
     assert norms[0] < norms[-1]  # frequent terms are scaled down
@@ -453,6 +453,30 @@ def test_a_table_is_not_gone_on_with_under_another_teacher(
     taught = SimilarityTeacherConfig(str(static_run / "static-ko.safetensors"))
     with pytest.raises(UsageError, match="begun with teacher"):
         train_static("sample", pairs, replace(config, teacher=taught), tmp_path, initial=None)
+
+
+def test_a_begun_static_run_refuses_another_corpus(static_run: Path, tmp_path: Path) -> None:
+    def corpus(name: str, word: str) -> str:
+        lines = [
+            json.dumps({"id": str(i), "title": f"{word} {i}", "text": f"{word} {i}은 {i}에 있다."})
+            for i in range(40)
+        ]
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+        return str(tmp_path / name)
+
+    first, second = corpus("first.jsonl", "학교"), corpus("second.jsonl", "병원")
+    output = tmp_path / "run"
+    config = replace(STATIC, dim=16, loop=replace(STATIC.loop, max_steps=1, batch_size=8))
+    train_static(first, [], config, output, initial=None)
+    kept = {path: path.read_bytes() for path in output.glob("*-*.np?")}
+    with pytest.raises(OdqaError, match="corpus"):
+        train_static(second, [], config, output, initial=None)
+    assert kept.items() <= {path: path.read_bytes() for path in output.glob("*-*.np?")}.items()
+    anew = replace(config, loop=replace(config.loop, overwrite=True))
+    encoder = train_static(second, [], anew, output, initial=None)
+    vectors = encoder.encode_questions(["병원", "학교"])
+    assert np.abs(vectors[0]).max() > 0
+    assert not vectors[1].any()
 
 
 def test_what_a_teacher_said_is_not_asked_again(static_run: Path, tmp_path: Path) -> None:

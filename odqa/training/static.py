@@ -11,10 +11,10 @@ that answers one of them (``odqa.training.similarity``).
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,25 +23,21 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from odqa.config import CorpusConfig
-from odqa.corpus import read_documents
-from odqa.corpus.passages import split_passages
-from odqa.errors import OdqaError, UsageError
+from odqa.errors import UsageError
 from odqa.models.static import StaticEncoder, make_bags
 from odqa.models.weights import write_tensors
 from odqa.protocols import Encoder, Vectors
-from odqa.text.sentences import split_sentences
 from odqa.text.tokenizers import create_tokenizer
 from odqa.training.distributed import world_size
 from odqa.training.loop import train
 from odqa.training.loop_config import LoopConfig
 from odqa.training.randomness import seed_everything
 from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
+from odqa.training.term_passages import Ids, TermPassages, read_term_passages
 from odqa.types import Passage
 
 logger = logging.getLogger(__name__)
 
-Ids = npt.NDArray[np.int32]
 TAUGHT = "teacher.npz"
 
 
@@ -65,96 +61,6 @@ class StaticTrainingConfig:
             log_every=50,
         )
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class TermPassage:
-    """A passage in term numbers."""
-
-    title: Ids
-    sentences: list[Ids]
-
-
-@dataclass(frozen=True, slots=True)
-class TermPassages:
-    """Passages in term numbers, packed: sentence s has ``ids[ends[s - 1]:ends[s]]``.
-
-    Passage p has the sentences from ``firsts[p]``, the title's terms first, up to ``firsts[p+1]``.
-    """
-
-    ids: Ids
-    starts: npt.NDArray[np.int64]  # (sentences + 1,)
-    firsts: npt.NDArray[np.int64]  # (passages + 1,)
-
-    def __len__(self) -> int:
-        return len(self.firsts) - 1
-
-    def __getitem__(self, passage: int) -> TermPassage:
-        rows = range(int(self.firsts[passage]), int(self.firsts[passage + 1]))
-        parts = [self.ids[self.starts[row] : self.starts[row + 1]] for row in rows]
-        return TermPassage(parts[0], parts[1:])
-
-
-def read_term_passages(
-    corpus: str, config: StaticTrainingConfig, cache: Path
-) -> tuple[TermPassages, list[str]]:
-    """The passages of a corpus in terms, and the vocabulary, the most frequent term first.
-
-    Kept in ``cache``, so that a run that is continued does not tokenise again.
-    """
-    if not cache.exists():
-        _tokenise(corpus, config, cache)
-    with np.load(cache, allow_pickle=False) as arrays:
-        terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
-        return TermPassages(arrays["ids"], arrays["starts"], arrays["firsts"]), terms
-
-
-def _tokenise(corpus: str, config: StaticTrainingConfig, cache: Path) -> None:
-    tokenizer = create_tokenizer(config.tokenizer)
-    numbers: dict[str, int] = {}
-    ids: list[Ids] = []
-    starts, firsts = [0], [0]
-    documents = itertools.islice(read_documents(corpus), 0, None, config.every)
-    for batch in _batched((p for d in documents for p in split_passages(d, CorpusConfig())), 512):
-        texts, counts = [], []
-        for passage in batch:
-            sentences = [passage.text[a:b] for a, b in split_sentences(passage.text)]
-            texts += [f"{passage.title}\n{passage.heading}", *sentences]
-            counts.append(1 + len(sentences))
-        for terms in tokenizer.tokenize(texts):
-            ids.append(np.array([numbers.setdefault(t, len(numbers)) for t in terms], np.int32))
-            starts.append(starts[-1] + len(terms))
-        for count in counts:
-            firsts.append(firsts[-1] + count)
-        logger.info("%d passages tokenised", len(firsts) - 1)
-    if not ids:
-        raise OdqaError(f"{corpus}: no passage to train on")
-    flat = np.concatenate(ids)
-    counts_of = np.bincount(flat, minlength=len(numbers))
-    order = np.argsort(-counts_of, kind="stable")[: config.terms]
-    renumber = np.full(len(numbers), -1, np.int32)
-    renumber[order] = np.arange(len(order), dtype=np.int32)
-    flat = renumber[flat]
-    names = list(numbers)
-    kept = flat >= 0
-    ends = np.concatenate([[0], np.cumsum(kept)])[np.array(starts)]
-    text = "\n".join(names[i] for i in order).encode("utf-8")
-    part = cache.with_name(cache.name + ".part")
-    with part.open("wb") as file:
-        np.savez(
-            file,
-            ids=flat[kept],
-            starts=ends.astype(np.int64),
-            firsts=np.array(firsts, np.int64),
-            terms=np.frombuffer(text, dtype=np.uint8),
-        )
-    part.replace(cache)
-
-
-def _batched(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
-    iterator = iter(passages)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 def initial_table(
@@ -338,27 +244,45 @@ def train_static(
         )
     output.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(config.teacher)
+    source = {
+        "corpus": Path(corpus).name,
+        "bytes": Path(corpus).stat().st_size if Path(corpus).is_file() else 0,
+        "tokenizer": config.tokenizer,
+        "every": config.every,
+        "terms": config.terms,
+        "initial": initial.fingerprint if initial else "random",
+        "dim": config.dim,
+    }
     if config.loop.overwrite:
-        for name in ("passages.npz", "initial.npy", TAUGHT):
-            (output / name).unlink(missing_ok=True)
+        for pattern in ("passages-*.npz", "initial-*.npy", TAUGHT):
+            for path in output.glob(pattern):
+                path.unlink()
+    # what is kept for going on is told from that of another run in the same folder
+    key = hashlib.blake2b(json.dumps(source).encode(), digest_size=4).hexdigest()
     seed_everything(config.loop.seed)
-    passages, terms = read_term_passages(corpus, config, output / "passages.npz")
+    passages, terms = read_term_passages(
+        corpus,
+        output / f"passages-{key}.npz",
+        tokenizer=config.tokenizer,
+        every=config.every,
+        most_terms=config.terms,
+    )
     questions = question_pairs(pairs, terms, config)
     logger.info(
         "%d passages, %d terms, %d question pairs", len(passages), len(terms), len(questions)
     )
-    model = StaticModel(_start(passages, terms, config, output / "initial.npy", initial))
+    model = StaticModel(_start(passages, terms, config, output / f"initial-{key}.npy", initial))
     taught = None
     if teacher is not None:
         taught = taught_vectors([pairs[i] for i in questions], teacher, output / TAUGHT)
     task = StaticTask(model, passages, list(questions.values()), config, taught)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"}
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"} | source
     record = train(task, config.loop, output, settings=settings)
     path = output / "static-ko.safetensors"
     _write(path, model, terms, config)
     summary = {"config": dataclasses.asdict(config), "corpus": Path(corpus).name, **record}
     summary |= {"n_passages": len(passages), "n_terms": len(terms), "n_questions": len(questions)}
-    summary["initial"] = initial.fingerprint if initial else "random"
+    summary["initial"] = source["initial"]
     (output / "run.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return StaticEncoder.load(path)
 
