@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odqa.config import ReaderConfig
+from odqa.build import create_encoder, create_reranker
+from odqa.config import DenseConfig, ReaderConfig, RerankConfig
 from odqa.corpus.datasets import read_examples
 from odqa.models.devices import has_byte_products
 from odqa.models.e5 import E5Encoder
 from odqa.models.weights import WEIGHTS
 from odqa.reading.extractive import BUNDLED, OnnxSpanModel
 from odqa.reading.windows import WindowLimits, make_windows
+from odqa.retrieval.rerank import EncoderReranker
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "models.json").read_text(encoding="utf-8"))
 MEGABYTE = 1_000_000
@@ -51,6 +53,29 @@ def test_encoder_equals_the_base_model() -> None:
         if kind == "query":
             (vector,) = encoder.encode_questions([text])
             assert vector == pytest.approx(golden["vector"], abs=2e-5)
+
+
+def test_encoder_in_bytes_is_near_the_base_model() -> None:
+    if not has_byte_products():
+        pytest.skip("this processor has no instructions for int8")
+    encoder = E5Encoder.load(precision="auto")
+    assert encoder.fingerprint == E5Encoder.load().fingerprint + ";int8"
+    for golden in GOLDEN["encoder"]:
+        kind, _, text = golden["text"].partition(": ")
+        if kind == "query":
+            (vector,) = encoder.encode_questions([text])
+            assert 0.998 < vector @ np.array(golden["vector"]) < 0.99999  # measured: .9987
+
+
+def test_only_the_second_stage_encodes_in_bytes() -> None:
+    name = "e5-small-ko"
+    exact = E5Encoder.load().fingerprint
+    assert create_encoder(DenseConfig(encoder=name)).fingerprint == exact
+    for precision, rounded in (("fp32", ""), ("auto", ";int8" if has_byte_products() else "")):
+        dense = DenseConfig(precision=precision)
+        reranker = create_reranker(RerankConfig(encoder=name), dense)
+        assert isinstance(reranker, EncoderReranker)
+        assert reranker.fingerprint == exact + rounded
 
 
 def test_bundled_files_are_small() -> None:

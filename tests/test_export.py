@@ -117,12 +117,23 @@ def test_int8_is_near_and_the_same_in_a_batch(make: Any, tmp_path: Path) -> None
 
 def test_int8_tensors_by_hand() -> None:
     values = np.array([[254, 0, 1], [-127, 0, -4]], np.float32)
-    kept = {"l0.qkv.bias": np.ones(3, np.float32), "words": np.ones((2, 2), np.float32)}
-    found = int8_tensors({"l0.qkv.weight": values, **kept})
-    assert found.keys() == {"l0.qkv.weight.codes", "l0.qkv.weight.scales", *kept}
-    assert found["l0.qkv.weight.scales"].tolist() == pytest.approx([2, 1, 4 / 127])
-    codes = found["l0.qkv.weight.codes"]
+    kept = {"l0.inner.bias": np.ones(3, np.float32), "words": np.ones((2, 2), np.float32)}
+    found = int8_tensors({"l0.inner.weight": values, **kept})
+    assert found.keys() == {"l0.inner.weight.codes", "l0.inner.weight.scales", *kept}
+    assert found["l0.inner.weight.scales"].tolist() == pytest.approx([2, 1, 4 / 127])
+    codes = found["l0.inner.weight.codes"]
     assert (codes.dtype, codes.tolist()) == (np.int8, [[127, 0, 32], [-64, 0, -127]])
+
+
+def test_int8_tensors_take_query_key_and_value_apart() -> None:
+    joined = np.array([[1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 0, -12]], np.float32)
+    found = int8_tensors({"l0.qkv.weight": joined})
+    for part, columns in ((".query", [0, 1]), (".key", [2, 3]), (".value", [4, 5])):
+        codes = found[f"l0.qkv.weight{part}.codes"]
+        values = codes * found[f"l0.qkv.weight{part}.scales"]
+        assert codes.flags.c_contiguous
+        np.testing.assert_allclose(values, joined[:, columns], atol=12 / 127 / 2)
+    assert len(found) == 6
 
 
 def test_a_processor_is_asked_for_byte_products(

@@ -54,10 +54,12 @@ def _static_encoder(config: DenseConfig) -> Encoder:
     return StaticEncoder.load(None if config.encoder in ENCODERS else Path(config.encoder))
 
 
-def _e5_encoder(config: DenseConfig) -> Encoder:
+def _e5_encoder(config: DenseConfig, *, kept: bool = True) -> Encoder:
     from odqa.models.e5 import E5Encoder
 
-    return E5Encoder.load(None if config.encoder in ENCODERS else Path(config.encoder))
+    folder = None if config.encoder in ENCODERS else Path(config.encoder)
+    wanted = "fp32" if kept or config.precision != "auto" else "auto"
+    return E5Encoder.load(folder, precision=wanted)
 
 
 def _transformers_encoder(config: DenseConfig) -> Encoder:
@@ -142,6 +144,8 @@ def create_reranker(config: RerankConfig, dense: DenseConfig | None = None) -> R
         question_prefix=None,
         passage_prefix=None,
     )
+    if factory is _e5_encoder:
+        return EncoderReranker(_e5_encoder(settings, kept=False), config)
     return EncoderReranker(factory(settings), config)
 
 

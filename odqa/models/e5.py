@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from odqa.models.onnx import TOKENIZER, WEIGHTS_FILE, OnnxTransformer, exported_file
+from odqa.models.devices import pick_exported_precision
+from odqa.models.onnx import (
+    INT8_GRAPH,
+    TOKENIZER,
+    WEIGHTS_FILE,
+    OnnxTransformer,
+    exported_file,
+)
 from odqa.models.pieces import PieceTokenizer
 from odqa.models.weights import WEIGHTS
 from odqa.protocols import Vectors
@@ -25,16 +32,25 @@ class E5Encoder:
     with "query: ", passages with "passage: "; here a passage is its title, then its text.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, precision: str = "fp32") -> None:
         self._tokenizer = PieceTokenizer.load(exported_file(folder, TOKENIZER))
-        self._model = OnnxTransformer(folder)
+        self._model = OnnxTransformer(folder, precision)
         digest = hashlib.blake2b((folder / WEIGHTS_FILE).read_bytes(), digest_size=8)
-        self._fingerprint = f"e5/1;{digest.hexdigest()}"
+        rounded = "" if precision == "fp32" else f";{precision}"
+        self._fingerprint = f"e5/1;{digest.hexdigest()}{rounded}"
 
     @classmethod
-    def load(cls, folder: Path | None = None) -> E5Encoder:
-        """Open an export; None stands for the bundled one."""
-        return cls(folder or WEIGHTS / NAME)
+    def load(cls, folder: Path | None = None, *, precision: str = "fp32") -> E5Encoder:
+        """Open an export; None stands for the bundled one.
+
+        Args:
+            folder: of the export.
+            precision: "fp32", or "auto": 8 bits where the processor has instructions for them.
+                Vectors that are kept are made in fp32, so that they do not depend on a processor.
+        """
+        folder = folder or WEIGHTS / NAME
+        has_int8 = (folder / INT8_GRAPH).exists()
+        return cls(folder, pick_exported_precision(precision, has_int8=has_int8))
 
     @property
     def fingerprint(self) -> str:

@@ -23,6 +23,7 @@ GRAPH, WEIGHTS_FILE, TOKENIZER = "model.onnx", "weights.safetensors", "tokenizer
 INT8_GRAPH = "model.int8.onnx"
 SPAN_HEAD = "logits"
 CODES, SCALES = ".codes", ".scales"  # a matrix of integers with a scale for each column
+ATTENTION_PARTS = (".query", ".key", ".value")  # of the joined matrix, apart in integers
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -70,17 +71,21 @@ def _layer_tensors(
 def int8_tensors(tensors: Mapping[str, Floats]) -> dict[str, npt.NDArray[Any]]:
     """``runtime_tensors`` with the layers' matrices as ``CODES`` int8 and ``SCALES`` fp32.
 
-    value = code * its column's scale; the largest of a column has the code 127 or -127.
+    value = code * its column's scale; the largest of a column has the code 127 or -127. Query, key
+    and value become three matrices: one product of all would have to be split again.
     """
     found: dict[str, npt.NDArray[Any]] = {}
     for name, values in tensors.items():
         if values.ndim != 2 or not name.startswith("l"):
             found[name] = values
             continue
-        scales = np.abs(values).max(axis=0) / 127
-        scales[scales == 0] = 1
-        found[name + CODES] = np.rint(values / scales).astype(np.int8)
-        found[name + SCALES] = scales
+        parts = ATTENTION_PARTS if name.endswith("qkv.weight") else ("",)
+        for part, matrix in zip(parts, np.split(values, len(parts), axis=1), strict=True):
+            scales = np.abs(matrix).max(axis=0) / 127
+            scales[scales == 0] = 1
+            codes = np.rint(matrix / scales).astype(np.int8)
+            found[name + part + CODES] = np.ascontiguousarray(codes)
+            found[name + part + SCALES] = scales
     return found
 
 
@@ -158,8 +163,7 @@ class OnnxTransformer:
 def _used(values: Mapping[str, Floats], graph: bytes) -> Mapping[str, npt.NDArray[Any]]:
     """What a graph takes: one that was cut to fewer layers has not all, one may want integers."""
     wanted = {name: array for name, array in values.items() if name.encode() in graph}
-    integers = f"l0.qkv.weight{CODES}".encode() in graph
-    return int8_tensors(wanted) if integers else wanted
+    return int8_tensors(wanted) if CODES.encode() in graph else wanted
 
 
 def n_threads() -> int:

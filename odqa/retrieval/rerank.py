@@ -59,6 +59,11 @@ class EncoderReranker:
         self._encoder = encoder
         self._config = config
 
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's."""
+        return self._encoder.fingerprint
+
     def rerank(
         self, questions: Sequence[str], candidates: Sequence[Sequence[Candidate]]
     ) -> list[list[Candidate]]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from odqa.errors import MissingDependencyError, OdqaError
 from odqa.models.cut_tokenizer import SETTINGS, read_settings
 from odqa.models.onnx import (
+    ATTENTION_PARTS,
     CODES,
     GRAPH,
     INT8_GRAPH,
@@ -32,7 +33,8 @@ from odqa.models.weights import write_tensors
 from odqa.retrieval.transformers_encoder import E5, POOLING, own_prescription
 
 OPSET, MICROSOFT_OPSET = 18, 1
-LEAST_GELU = 0.17  # GELU is nowhere below -0.17, so what is larger in size is positive
+ZERO, GELU_ZERO = 128, 32  # the byte of 0; GELU is nowhere below -0.17, so most are for above
+LEAST, LEAST_GELU = 1e-9, 0.17 * (255 - GELU_ZERO) / GELU_ZERO  # the size of a token, at least
 # small, and added to every token: rounding them is seen in the output
 EXACT = frozenset(
     {
@@ -73,8 +75,7 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
     output.mkdir(parents=True, exist_ok=True)
     values = runtime_tensors(tensors)
     (output / GRAPH).write_bytes(build_graph(config, values))
-    if "spans.weight" in values:  # an encoder's vectors must not depend on the processor
-        (output / INT8_GRAPH).write_bytes(build_graph(config, int8_tensors(values)))
+    (output / INT8_GRAPH).write_bytes(build_graph(config, int8_tensors(values)))
     own = dict(tensors)
     if shared is not None:
         from odqa.models.weights import read_tensors
@@ -129,7 +130,7 @@ def build_graph(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any
         from onnx import TensorProto, helper
     except ImportError as error:
         raise MissingDependencyError("onnx", "train", "exporting a model") from error
-    graph = _Graph(helper, config, int8=f"l0.qkv.weight{CODES}" in tensors)
+    graph = _Graph(helper, config, int8=any(name.endswith(CODES) for name in tensors))
     state = graph.node(
         "EmbedLayerNormalization",
         ["ids", "", "words", "positions", "", "embeddings.gamma", "embeddings.beta", ""],
@@ -168,7 +169,11 @@ class _Graph:
         self._helper, self._config, self._int8 = helper, config, int8
         self.epsilon = float(config.get("layer_norm_eps", 1e-12))
         self.nodes: list[Any] = []
-        self.constants: list[Any] = _constants() if int8 else []
+        self.constants: list[Any] = []
+        if int8:
+            self.constants = _constants()
+            flat = self.node("Reshape", ["ids", "flat"], domain="")
+            self._length = self.node("Shape", [flat], domain="")
 
     def node(
         self,
@@ -206,27 +211,41 @@ class _Graph:
         )
         if not self._int8:
             return self.node("Attention", [state, weight, bias], num_heads=heads)
-        joined = self._product(state, weight)
-        parts = self.node("Split", [joined], domain="", extra_outputs=2, axis=-1, num_outputs=3)
-        inputs = [parts, f"{parts}.0", f"{parts}.1", bias]
-        return self.node("MultiHeadAttention", inputs, num_heads=heads)
+        rounded = self._rounded(state)
+        parts = [self._of_integers(*rounded, f"{weight}{part}") for part in ATTENTION_PARTS]
+        return self.node("MultiHeadAttention", [*parts, bias], num_heads=heads)
 
     def _product(self, state: str, weight: str, *, of_gelu: bool = False) -> str:
-        """``state`` times a matrix.
-
-        In integers every token is first brought to a largest size of 1, so that its eight bits are
-        its own, and the matrix has a scale for each column.
-        """
+        """``state`` times a matrix."""
         if not self._int8:
             return self.node("MatMul", [state, weight], domain="")
+        return self._of_integers(*self._rounded(state, of_gelu=of_gelu), weight)
+
+    def _rounded(self, state: str, *, of_gelu: bool = False) -> tuple[str, str, str]:
+        """The bytes of ``state``, each token's scale (1, length, 1), and which byte is 0.
+
+        Every token has a scale of its own, so that its eight bits are its own.
+        """
+        of = ".gelu" if of_gelu else ""
         size = state if of_gelu else self.node("Abs", [state], domain="")
         size = self.node("ReduceMax", [size, "last"], domain="", keepdims=1)
-        size = self.node("Max", [size, "least_gelu" if of_gelu else "least"], domain="")
-        unit = self.node("Div", [state, size], domain="")
-        product = self.node(
-            "DynamicQuantizeMatMul", [unit, f"{weight}{CODES}", f"{weight}{SCALES}"]
-        )
-        return self.node("Mul", [product, size], domain="")
+        size = self.node("Max", [size, f"least{of}"], domain="")
+        scale = self.node("Mul", [size, f"step{of}"], domain="")
+        inputs = [state, self.node("Reshape", [scale, "flat"], domain=""), self._zeros(of)]
+        return self.node("QuantizeLinear", inputs, domain="", axis=1), scale, f"zero{of}"
+
+    def _zeros(self, of: str) -> str:
+        """``zero`` for each token: made once for all layers."""
+        name = f"zeros{of}"
+        if all(node.name != name for node in self.nodes):
+            inputs = [f"zero{of}", self._length]
+            self.node("Expand", inputs, domain="", output=name)
+        return name
+
+    def _of_integers(self, codes: str, scale: str, zero: str, weight: str) -> str:
+        """Bytes times a matrix of integers, which has a scale for each column."""
+        inputs = [codes, f"{weight}{CODES}", "one", f"{weight}{SCALES}", zero]
+        return self.node("Mul", [self.node("MatMulIntegerToFloat", inputs), scale], domain="")
 
     def _add_and_norm(self, new: str, state: str, name: str) -> str:
         # a fifth of the time of ONNX Runtime's SkipLayerNormalization, which does the same
@@ -240,9 +259,15 @@ def _constants() -> list[Any]:
     from onnx import numpy_helper
 
     values: dict[str, npt.NDArray[Any]] = {
-        "last": np.array([-1], np.int64),
-        "least": np.array(1e-9, np.float32),
-        "least_gelu": np.array(LEAST_GELU, np.float32),
+        "last": np.array([-1], np.int64),  # an axis
+        "flat": np.array([-1], np.int64),  # a shape
+        "one": np.array(1, np.float32),
+        "zero": np.array(ZERO, np.uint8),
+        "zero.gelu": np.array(GELU_ZERO, np.uint8),
+        "step": np.array(1 / (255 - ZERO), np.float32),
+        "step.gelu": np.array(1 / (255 - GELU_ZERO), np.float32),
+        "least": np.array(LEAST, np.float32),
+        "least.gelu": np.array(LEAST_GELU, np.float32),
     }
     return [numpy_helper.from_array(array, name) for name, array in values.items()]
 
