@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("corpus", help="text: any source build-index reads")
     asking.add_argument(
         "--without", action="append", default=[], metavar="SET",
-        help="questions whose articles are left out, such as a test set; may be given several "
-        "times",
+        help="questions whose articles are left out, such as a test set (those it asks from, or "
+        "names); may be given several times",
     )  # fmt: skip
     asking.add_argument("--output", required=True, type=Path, help="the KorQuAD file to write")
     asking.add_argument(

@@ -153,16 +153,15 @@ def questions(arguments: argparse.Namespace) -> None:
     reader = {"reader": {"model": arguments.reader}} if arguments.reader else {}
     config = _settings(QuestionConfig(), arguments, **reader)
     config.check()
-    titles = {
-        example.passage.title
-        for name in arguments.without
-        for example in read_examples(name)
-        if example.passage is not None
-    }
+    tests = [example for name in arguments.without for example in read_examples(name)]
+    titles = {example.passage.title for example in tests if example.passage is not None}
+    named = {example.question for example in tests if example.passage is None}
     index = find_index(arguments.index, arguments.indexes_dir) if arguments.index else None
     outcomes = Outcomes()
     kept = kept_questions(
-        make_questions(read_documents(arguments.corpus), config, without=titles),
+        make_questions(
+            read_documents(arguments.corpus), config, without=titles, without_named=named
+        ),
         config,
         outcomes,
         reader=create_reader(config.reader) if config.reader.model else None,

@@ -1,7 +1,8 @@
 """Questions made from text, to train a reader on.
 
 A sentence of a passage gives an answer (``odqa.training.answers``), and the rest of the sentence
-the question (``odqa.training.asking``).
+the question (``odqa.training.asking``); the beginning of an article gives others
+(``odqa.training.leads``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from odqa.errors import ConfigError
 from odqa.text.sentences import split_sentences
 from odqa.training.answers import find_answers, units_of
 from odqa.training.asking import ask
+from odqa.training.leads import lead_questions
 from odqa.types import Document, Passage
 
 FOUND = ("passage", "article")
@@ -33,7 +35,8 @@ class QuestionConfig:
 
     questions: int = 30_000  # to write: those that pass the checks
     articles_skipped: float = 0.0  # share of the articles that is passed over
-    per_passage: int = 2  # at most
+    leads: int = 0  # at most so many of an article are asked of its beginning, about its subject
+    per_passage: int = 2  # at most; 0: none but those
     per_article: int = 6  # at most
     shortest_passage: int = 200  # characters; a passage's length is drawn for each article
     longest_passage: int = 500
@@ -57,9 +60,9 @@ class QuestionConfig:
         """
         if not 0 < self.agreement <= 1:
             raise ConfigError(f"agreement must lie in (0, 1], got {self.agreement}")
-        for name in ("questions", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name, least in (("questions", 1), ("depth", 1), ("leads", 0), ("per_passage", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}")
         if self.found not in FOUND:
             raise ConfigError(f"found: unknown '{self.found}'; known: {', '.join(FOUND)}")
 
@@ -82,7 +85,11 @@ class MadeQuestion:
 
 
 def make_questions(
-    documents: Iterable[Document], config: QuestionConfig, *, without: Collection[str] = ()
+    documents: Iterable[Document],
+    config: QuestionConfig,
+    *,
+    without: Collection[str] = (),
+    without_named: Collection[str] = (),
 ) -> Iterator[MadeQuestion]:
     """Questions made from articles, those of a passage one after the other, as long as asked for.
 
@@ -91,18 +98,23 @@ def make_questions(
         config: what is to be made; ``questions`` is no limit here.
         without: titles of articles that give no question, such as those of a test set; compared
             without spaces and underscores.
+        without_named: questions; an article whose title stands in one of them, what is in brackets
+            aside, gives none. For sets that do not say which article answers.
     """
     random = np.random.default_rng(config.seed)
     left_out = {bare_title(title) for title in without}
+    asked = "\n".join(bare_title(question) for question in without_named)
     for document in documents:
         # drawn first: which articles are taken does not hang on what they hold
         if random.random() < config.articles_skipped or bare_title(document.title) in left_out:
             continue
-        made: list[MadeQuestion] = []
-        for passage in _passages(document, config, random):
-            made += _of_passage(passage, config, random, begin=len(made))
+        if asked and bare_title(re.sub(r"\([^()]*\)$", "", document.title)) in asked:
+            continue
+        made = _of_lead(document, config, random) if config.leads else []
+        for passage in _passages(document, config, random) if config.per_passage else []:
             if len(made) >= config.per_article:
                 break
+            made += _of_passage(passage, config, random, begin=len(made))
         yield from made
 
 
@@ -159,6 +171,21 @@ def _passages(
     # a stub's only sentence says nothing that a reader would have to look for
     passages = [p for p in passages if len(p.text) >= 100]
     return [passages[i] for i in random.permutation(len(passages))]
+
+
+def _of_lead(
+    document: Document, config: QuestionConfig, random: np.random.Generator
+) -> list[MadeQuestion]:
+    """Questions of the document's first passage about its subject."""
+    length = int(random.integers(config.shortest_passage, config.longest_passage + 1))
+    passage = next(iter(split_passages(document, CorpusConfig(passage_chars=length))), None)
+    if passage is None:
+        return []
+    found = lead_questions(passage.text, passage.title, random)[: config.leads]
+    return [
+        MadeQuestion(f"s{passage.doc_id}-{n}", q.question, q.answer, q.start, q.sort, passage)
+        for n, q in enumerate(found)
+    ]
 
 
 def _of_passage(
