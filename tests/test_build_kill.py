@@ -29,11 +29,11 @@ from pathlib import Path
 
 def main():
     from hashing_encoder import HashingEncoder
-    from odqa.build import build_index, components, indexing, shards, workers
+    from odqa.build import build_index, components, dense_leg, shards, workers
     from odqa.config import load_config
 
     # Small units, so that a small corpus has many moments at which a kill makes a difference.
-    shards.SHARD_DOCUMENTS, indexing.VECTOR_BLOCK, indexing.CHECKPOINT_SECONDS = 40, 16, 0.0
+    shards.SHARD_DOCUMENTS, dense_leg.VECTOR_BLOCK, dense_leg.CHECKPOINT_SECONDS = 40, 16, 0.0
     workers.n_cores = lambda: 2
     components.ENCODERS["hashing"] = lambda config: HashingEncoder()
     config = load_config(None, ["dense.encoder=hashing", "corpus.passage_chars=200"])

@@ -16,10 +16,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import numpy as np
-
 from odqa import __version__
 from odqa.build.components import create_encoder, create_tokenizer, index_config, legs_of
+from odqa.build.dense_leg import (
+    DENSE,
+    VECTORS,
+    VECTORS_DONE,
+    blocks_of_passages,
+    blocks_of_terms,
+    probes,
+    read_vectors,
+    write_vectors,
+)
 from odqa.build.duplicates import (
     SIGNATURE,
     DuplicateKeys,
@@ -41,7 +49,6 @@ from odqa.build.shards import (
     ShardJob,
     read_duplicate_keys,
     read_passages,
-    read_terms,
     shard_digest,
     shard_jobs,
     stored_shard_jobs,
@@ -69,18 +76,12 @@ from odqa.store import (
     write_manifest,
 )
 from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
-from odqa.text.sentences import split_sentences
 from odqa.types import Document
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and how much there is, if that is known."""
-
-VECTOR_BLOCK = 4_096  # passages encoded at once; a whole number of blocks survives a kill
-CHECKPOINT_SECONDS = 2.0
-_PROBES = 256  # questions with which the recall of the stored vectors is measured
-_VECTORS, _VECTORS_DONE = "vectors.npy", "vectors.json"
 
 
 def build_index(
@@ -234,7 +235,7 @@ class IndexBuild:
         if self._encoder is not None:
             store = PassageStore.open(directory / "passages")
             self._encode(directory, store, self._encoder)
-            stage(directory, "dense", lambda part: self._write_dense(directory, part))
+            stage(directory, DENSE, lambda part: self._write_dense(directory, part))
 
     @contextlib.contextmanager
     def _terms_indexed_beside(self, directory: Path) -> Iterator[Callable[[], None]]:
@@ -269,7 +270,7 @@ class IndexBuild:
 
     def remove_leftovers(self, directory: Path) -> None:
         """Remove what only the build needed."""
-        for leftover in (SHARDS, SHARDS_DONE, _VECTORS, _VECTORS_DONE):
+        for leftover in (SHARDS, SHARDS_DONE, VECTORS, VECTORS_DONE):
             remove(directory / leftover)
 
     def _needs_keys(self, directory: Path) -> bool:
@@ -365,24 +366,16 @@ class IndexBuild:
         return None
 
     def _encode(self, directory: Path, store: PassageStore, encoder: Encoder) -> None:
-        """The vectors of the passages in one file, a block at a time."""
-        if (directory / "dense").exists():
+        """The vectors of the passages in one file."""
+        if (directory / DENSE).exists():
             return
         first_row = self._first_new_row(directory)
-        n_vectors = len(store) - first_row
-        if n_vectors == 0:  # an update that only removes; an empty file cannot be mapped
-            np.save(directory / _VECTORS, np.zeros((0, encoder.dim), dtype=np.float32))
-            return
-        vectors, done = _open_vectors(directory, (n_vectors, encoder.dim))
-        saved = time.monotonic()
-        for start, block in self._vector_blocks(directory, store, encoder, done):
-            end = start + len(block)
-            vectors[start:end] = block
-            if end == n_vectors or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                vectors.flush()
-                write_json(directory / _VECTORS_DONE, {"rows": end})
-                saved = time.monotonic()
-            self._progress("encode passages", end, n_vectors)
+        write_vectors(
+            directory,
+            (len(store) - first_row, encoder.dim),
+            lambda done: self._vector_blocks(directory, store, encoder, done),
+            lambda done, total: self._progress("encode passages", done, total),
+        )
 
     def _first_new_row(self, directory: Path) -> int:
         """The row of the first passage whose vector is to be computed."""
@@ -397,19 +390,8 @@ class IndexBuild:
         given the passages.
         """
         if self._shares_terms(encoder):
-            start = 0
-            for path in self._shard_paths(directory):
-                terms = read_terms(path, "words")
-                n = len(terms.counts)
-                if start >= done and n:
-                    words = terms.vocabulary.decode()
-                    yield start, encoder.encode_numbered(words, terms.ids, terms.counts)
-                start += n
-            return
-        first_row = self._first_new_row(directory)
-        for start in range(first_row + done, len(store), VECTOR_BLOCK):
-            rows = range(start, min(start + VECTOR_BLOCK, len(store)))
-            yield start - first_row, encoder.encode_passages(store.passages(rows))
+            return blocks_of_terms(self._shard_paths(directory), encoder, done)
+        return blocks_of_passages(store, encoder, self._first_new_row(directory), done)
 
     def _shares_terms(self, encoder: Encoder) -> TypeGuard[TermEncoder]:
         return (
@@ -424,28 +406,18 @@ class IndexBuild:
 
         if self._encoder is None:
             raise RuntimeError("an index without a dense leg has no vectors")
-        vectors = self.encoded_vectors(directory)
+        vectors = read_vectors(directory)
         self._progress("index vectors", 0, len(vectors))
         write_dense(
             part,
             vectors,
             self._config.dense,
             encoder_fingerprint=self._encoder.fingerprint,
-            probes=self._encoder.encode_questions(self._probes(directory)),
+            probes=self._encoder.encode_questions(
+                probes(PassageStore.open(directory / "passages"))
+            ),
         )
         self._progress("index vectors", len(vectors), len(vectors))
-
-    def _probes(self, directory: Path) -> list[str]:
-        """The first sentences of passages from everywhere, in the place of questions."""
-        store = PassageStore.open(directory / "passages")
-        step = -(-len(store) // _PROBES)
-        passages = store.passages(range(0, len(store), step))
-        return [passage.text[slice(*split_sentences(passage.text)[0])] for passage in passages]
-
-    def encoded_vectors(self, directory: Path) -> Vectors:
-        """(vectors, dim) what ``_encode`` has left."""
-        vectors: Vectors = np.load(directory / _VECTORS, mmap_mode="r", allow_pickle=False)
-        return vectors
 
     def manifest(self, directory: Path) -> Manifest:
         """The manifest of the index in ``directory``, without the checksums of its files."""
@@ -514,18 +486,6 @@ def check_corpus_config(config: CorpusConfig) -> None:
             f"corpus.overlap_chars must be at least 0 and less than corpus.passage_chars, got "
             f"{config.overlap_chars}"
         )
-
-
-def _open_vectors(
-    directory: Path, shape: tuple[int, int]
-) -> tuple[np.memmap[Any, np.dtype[np.float32]], int]:
-    """The file of vectors, and how many of its rows are done."""
-    path, done_path = directory / _VECTORS, directory / _VECTORS_DONE
-    if done_path.exists():
-        done = int(json.loads(done_path.read_text(encoding="utf-8"))["rows"])
-        return np.lib.format.open_memmap(path, mode="r+"), done
-    vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    return vectors, 0
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from odqa.build.components import retriever_of
-from odqa.build.indexing import IndexBuild, Progress
+from odqa.build.indexing import IndexBuild, Progress, no_progress
 from odqa.build.recipe import SHARDS, SHARDS_DONE, differences
 from odqa.build.verify import Inspection, inspect_files, verify_index
 from odqa.config import Config, merge
@@ -72,7 +72,7 @@ def repair_index(
                 f"{', '.join(inspection.unexpected)}; move them elsewhere, then repair"
             )
         if inspection.damaged:
-            _Repair(work, inspection, config, progress or _no_progress).run()
+            _Repair(work, inspection, config, progress or no_progress).run()
         return tuple(inspection.damaged)
 
 
@@ -262,7 +262,3 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # a file system without hard links
         shutil.copy2(source, target)
-
-
-def _no_progress(stage: str, done: int, total: int | None) -> None:
-    pass

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from odqa.build.components import configured_as_built, retriever_of
+from odqa.build.dense_leg import DENSE, read_vectors
 from odqa.build.duplicates import SIGNATURE, DuplicateKeys
 from odqa.build.indexing import IndexBuild, Progress, no_progress
 from odqa.build.kept import Kept
@@ -236,9 +237,9 @@ class IndexUpdate(IndexBuild):
 
         update_dense(
             part,
-            self._index / "dense",
+            self._index / DENSE,
             self._kept(directory).new_rows,
-            self.encoded_vectors(directory),
+            read_vectors(directory),
         )
 
 
