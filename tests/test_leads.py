@@ -64,6 +64,11 @@ def test_states_and_events_begin_and_end() -> None:
     assert asked("무엇(1990년 ~ 1994년)은 미국에서 팔린 과자 상표이다.", "무엇") == {}
 
 
+def test_a_verb_names_no_class() -> None:
+    assert asked("김(1950년 ~ 1999년)은 미국의 뉴욕에서 태어났다.", "김") == {}
+    assert "김은 어느 나라 선수인가요?" in asked("김은 미국의 선수다.", "김")["미국"]
+
+
 def test_a_reign_is_no_life() -> None:
     found = asked("성종(재위: 981년 ~ 997년)은 고려의 제6대 국왕이다.", "고려 성종")
     assert "고려 성종은 언제 즉위했는가?" in found["981년"]

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from odqa.training.forms import fitting
+from odqa.training.forms import closed, fitting
 
 _DATE = r"(?:기원전 ?)?\d{1,4}년(?: ?\d{1,2}월(?: ?\d{1,2}일)?)?"
 _SPAN = re.compile(
     rf"(?P<reign>재위[^\d()]{{0,4}})?(?P<first>{_DATE})(?P<dash> ?[~～∼〜–—-] ?)(?P<last>{_DATE})?"
 )
 _LEAD = re.compile(r"[^().]{1,60}\((?P<inside>(?:[^()]|\([^()]*\))*)\)[은는이가]? ")
-_PREDICATE = re.compile(r"(?P<class>[가-힣A-Za-z]{2,12}?)(?:이다|이었다|였다|(?<!이)다)[.]")
+_PREDICATE = re.compile(r"(?P<class>[가-힣A-Za-z]{2,12}?)(?P<ending>이다|이었다|였다|(?<!이)다)[.]")
 _COUNTRIES = (
     "대한민국", "한국", "조선", "고려", "신라", "백제", "고구려", "일본", "중국", "중화인민공화국",
     "중화민국", "타이완", "미국", "영국", "잉글랜드", "스코틀랜드", "아일랜드", "프랑스", "독일",
@@ -137,8 +137,8 @@ def _of_brackets(text: str, name: str, random: np.random.Generator) -> Iterator[
     """Of the first sentence: when its subject lived or lasted, and which country's it is."""
     sentence = text.split("\n", 1)[0]
     predicate = _PREDICATE.search(sentence)
-    if predicate is None:
-        return
+    if predicate is None or (predicate["ending"] == "다" and closed(predicate["class"])):
+        return  # "태어났다" is no copula, "선수다" is one
     kind = predicate["class"]
     person = kind.endswith(_PERSON) and not kind.endswith(_STATE)
     lead = _LEAD.match(sentence)
