@@ -122,6 +122,12 @@ def test_less_than_none_is_refused(name: str) -> None:
         QuestionConfig(**{name: -1}).check()
 
 
+def test_to_make_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="both 0"):
+        QuestionConfig(per_passage=0).check()
+    QuestionConfig(per_passage=0, leads=1).check()
+
+
 @pytest.mark.skipif(not DATA.exists(), reason="the data sets are not here")
 def test_on_real_articles() -> None:
     corpus = DATA / "kowiki" / "kowiki-20k.jsonl.xz"

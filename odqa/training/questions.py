@@ -63,6 +63,8 @@ class QuestionConfig:
         for name, least in (("questions", 1), ("depth", 1), ("leads", 0), ("per_passage", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if self.leads == self.per_passage == 0:
+            raise ConfigError("leads and per_passage are both 0: no question would be made")
         if self.found not in FOUND:
             raise ConfigError(f"found: unknown '{self.found}'; known: {', '.join(FOUND)}")
 
