@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from odqa.errors import ConfigError, InputError, MissingDependencyError, OdqaErr
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from odqa.training import checkpoints  # noqa: E402
+from odqa.training import checkpoints, runs  # noqa: E402
 from odqa.training.loop import train  # noqa: E402
 from odqa.training.loop_config import LoopConfig, schedule  # noqa: E402
 from odqa.training.randomness import length_batches  # noqa: E402
@@ -324,6 +324,26 @@ def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     assert [entry["step"] for entry in log_of(tmp_path)] == [2]
     with pytest.raises(UsageError, match="one of the two"):
         train(Line(), replace(LOOP, overwrite=True, resume="2"), tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Settings:
+        model: str = "base"
+        loop: LoopConfig = LOOP
+
+    def begin(task: Line) -> None:
+        counts = {"n_questions": 3}
+        runs.run("reader", task, Settings(), tmp_path, data="", files=(), counts=counts)
+
+    first = Line()
+    first.at = lambda call: begin(Line())  # while the first is learning
+    with pytest.raises(UsageError, match="another process is training into this folder"):
+        begin(first)
+    assert not (tmp_path / "model.safetensors").exists()
+    begin(Line())  # what has ended holds nothing
+    assert (tmp_path / "run.json").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

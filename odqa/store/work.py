@@ -50,7 +50,7 @@ class WorkDirectory:
     def __enter__(self) -> WorkDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock_directory(self.path)
+            self._lock = lock_directory(self.path)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UsageError(
                 f"{self.path.parent}: an index cannot be built there ({error.strerror}); choose "
@@ -120,7 +120,7 @@ def is_being_built(path: Path) -> bool:
     """Whether a process is building in the folder ``path`` now."""
     if sys.platform == "win32":
         return False
-    lock = _lock_directory(path)
+    lock = lock_directory(path)
     if lock is not None:
         os.close(lock)
     return lock is None
@@ -172,10 +172,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _lock_directory(path: Path) -> int | None:
-    """An open descriptor that holds the lock, or None where another process has it.
+def lock_directory(path: Path) -> int | None:
+    """An open descriptor that holds the folder's lock, or None where another process has it.
 
-    Without ``fcntl`` (Windows) builds are not guarded against each other.
+    The lock ends when the descriptor is closed, at the latest with the process. Without ``fcntl``
+    (Windows) it is always None, and nobody is guarded against others.
     """
     if sys.platform == "win32":
         return None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from odqa.errors import UsageError
+from odqa.store.work import lock_directory
 from odqa.training.distributed import is_main
 from odqa.training.loop import Task, train
 from odqa.training.loop_config import LoopConfig
@@ -43,14 +48,35 @@ def run(
 
     Returns:
         The record, as in ``run.json``.
+
+    Raises:
+        UsageError: another process is training into ``output``.
     """
     values: Any = config
     settings = {k: v for k, v in dataclasses.asdict(values).items() if k != "loop"}
     settings["training data"] = data
-    outcome = train(task, config.loop, output, settings=settings)
-    record = run_record(kind, config, files, counts, outcome)
-    if is_main():
-        task.model.eval()
-        task.save(output)
-        write_record(record, output)
+    with _held(output) if is_main() else contextlib.nullcontext():
+        outcome = train(task, config.loop, output, settings=settings)
+        record = run_record(kind, config, files, counts, outcome)
+        if is_main():
+            task.model.eval()
+            task.save(output)
+            write_record(record, output)
     return record
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder: two would remove each other's checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_directory(folder)
+    if lock is None and sys.platform != "win32":
+        raise UsageError(
+            f"{folder}: another process is training into this folder; wait for it, or choose "
+            "another with --output"
+        )
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
