@@ -85,7 +85,21 @@ python scripts/average_models.py "$build/reader-ko-8a" "$build/reader-ko-8b" \
     "$build/reader-ko-8" --weight 0.5
 python scripts/average_models.py "$build/reader-ko-mean-6" "$build/reader-ko-8" \
     "$build/reader-ko-mean-8" --weight 0.5
-odqa train export "$build/reader-ko-mean-8" --output "$weights/reader-ko" \
+# the project's own questions beside people's, from round 7 again
+python scripts/join_questions.py "$data/kowiki/kowiki-2023.jsonl.xz" "$build/written.json" \
+    --topics "$data/miracl-ko" --topics "$data/mrtydi-ko"
+python scripts/hold_out.py "$build/written.json" \
+    "$build/written-train.json" "$build/written-held.json" --questions 250
+odqa train negatives --train "$build/written-train.json" \
+    --index "$build/indexes/kowiki-2023" --per-question 4 --output "$build/negatives-written.jsonl"
+odqa train reader --model "$build/reader-ko-7" --output "$build/reader-ko-9" \
+    --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
+    --train "$build/leads.json" --train "$build/written-train.json" \
+    --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
+    --config configs/train/reader-ko-9.yaml
+python scripts/average_models.py "$build/reader-ko-mean-8" "$build/reader-ko-9" \
+    "$build/reader-ko-mean-9" --weight 0.67
+odqa train export "$build/reader-ko-mean-9" --output "$weights/reader-ko" \
     --shared "$weights/e5-small-ko"
 
 odqa train encoder --corpus "$data/kowiki/kowiki-2023.jsonl.xz" --output "$build/static-ko" \
