@@ -135,7 +135,7 @@ class FusionConfig:
     reader_weight: float = 1.0  # of the reader's score
     retrieval_weight: float = 1.2  # of the retrieval score, standardised over the candidates
     temperature: float = 2.2  # above 1: less sure probabilities
-    no_answer_bias: float = 7.0  # score of "no answer" on the fused scale
+    no_answer_bias: float = 5.0  # score of "no answer" on the fused scale
     names_article: float = 3.6  # clue: the question names the passage's article
     article_start: float = 0.9  # clue: the passage is the first of its article
     is_title: float = 3.5  # clue: the answer is the title of its article

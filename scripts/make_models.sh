@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make every bundled model again from the data: about nine hours on two cores.
+# Make every bundled model again from the data: about eight hours on two cores.
 #   scripts/make_models.sh DATA BUILD
 # DATA holds kowiki/, korquad1/, klue_mrc_like/, miracl-ko/, mrtydi-ko/, xor-tydi-ko/ and mkqa-ko/
 # (the last two only for what to leave out); BUILD is for what is
@@ -52,16 +52,8 @@ odqa train questions "$data/kowiki/kowiki-20k.jsonl.xz" --output "$build/made.js
     --set questions=48000 --set per_article=5 --set seed=29 --reader "$build/reader-ko-4-mean"
 odqa train reader --model "$build/e5-small-ko" --output "$build/reader-ko-5" \
     --train "$build/made.json" --config configs/train/reader-ko-5.yaml
-odqa build-index "$data/kowiki/kowiki-20k.jsonl.xz" --indexes-dir "$build/indexes"
-odqa train negatives --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
-    --index "$build/indexes/kowiki-20k" --per-question 3 --output "$build/negatives.jsonl"
-odqa train reader --model "$build/reader-ko-5" --output "$build/reader-ko-6" \
-    --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
-    --negatives "$build/negatives.jsonl" --config configs/train/reader-ko-6.yaml
-python scripts/average_models.py "$build/reader-ko-4-mean" "$build/reader-ko-6" \
-    "$build/reader-ko-mean-6" --weight 0.5
-# once more from round 5: made questions in another order, then people's with those of articles'
-# beginnings and passages of all Wikipedia that do not answer, from two seeds
+# once more from there, in another order; then people's questions with those of articles' beginnings,
+# the project's own, and passages of all Wikipedia that do not answer
 odqa train reader --model "$build/reader-ko-5" --output "$build/reader-ko-7" \
     --train "$build/made.json" --config configs/train/reader-ko-7.yaml
 odqa train questions "$data/kowiki/kowiki-20k.jsonl.xz" --output "$build/leads.json" \
@@ -71,21 +63,6 @@ odqa train questions "$data/kowiki/kowiki-20k.jsonl.xz" --output "$build/leads.j
 odqa build-index "$data/kowiki/kowiki-2023.jsonl.xz" --indexes-dir "$build/indexes"
 odqa train negatives --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
     --index "$build/indexes/kowiki-2023" --per-question 6 --output "$build/negatives-all.jsonl"
-round_8() {  # NAME OPTIONS
-    name=$1
-    shift
-    odqa train reader --model "$build/reader-ko-7" --output "$build/$name" \
-        --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
-        --train "$build/leads.json" --negatives "$build/negatives-all.jsonl" \
-        --config configs/train/reader-ko-8.yaml "$@"
-}
-round_8 reader-ko-8a
-round_8 reader-ko-8b --set loop.seed=45 --set token_dropout=0.08 --max-minutes 26
-python scripts/average_models.py "$build/reader-ko-8a" "$build/reader-ko-8b" \
-    "$build/reader-ko-8" --weight 0.5
-python scripts/average_models.py "$build/reader-ko-mean-6" "$build/reader-ko-8" \
-    "$build/reader-ko-mean-8" --weight 0.5
-# the project's own questions beside people's, from round 7 again
 python scripts/join_questions.py "$data/kowiki/kowiki-2023.jsonl.xz" "$build/written.json" \
     --topics "$data/miracl-ko" --topics "$data/mrtydi-ko"
 python scripts/hold_out.py "$build/written.json" \
@@ -97,9 +74,7 @@ odqa train reader --model "$build/reader-ko-7" --output "$build/reader-ko-9" \
     --train "$build/leads.json" --train "$build/written-train.json" \
     --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
     --config configs/train/reader-ko-9.yaml
-python scripts/average_models.py "$build/reader-ko-mean-8" "$build/reader-ko-9" \
-    "$build/reader-ko-mean-9" --weight 0.67
-odqa train export "$build/reader-ko-mean-9" --output "$weights/reader-ko" \
+odqa train export "$build/reader-ko-9" --output "$weights/reader-ko" \
     --shared "$weights/e5-small-ko"
 
 odqa train encoder --corpus "$data/kowiki/kowiki-2023.jsonl.xz" --output "$build/static-ko" \

@@ -1,12 +1,22 @@
 #!/bin/sh
 # Readers of 12, 6, 4 and 3 layers, to see what the bundled one's layers are worth (docs/models.md):
-# about an hour and a half on two cores, after scripts/make_models.sh.
+# about two hours and a quarter on two cores, after scripts/make_models.sh.
 #   scripts/make_small_readers.sh DATA BUILD
 # What is made lies in BUILD/small; the figures are in BUILD/small/layers.json.
 set -eu
 data=$1 build=$2 out=$2/small
 mkdir -p "$out"
 people="--train $data/korquad1/train.json --train $build/klue-train.json"
+
+# round 6: people's questions after the made ones
+odqa build-index "$data/kowiki/kowiki-20k.jsonl.xz" --indexes-dir "$build/indexes"
+# shellcheck disable=SC2086
+odqa train negatives $people \
+    --index "$build/indexes/kowiki-20k" --per-question 3 --output "$build/negatives.jsonl"
+# shellcheck disable=SC2086
+odqa train reader --model "$build/reader-ko-5" --output "$build/reader-ko-6" \
+    $people \
+    --negatives "$build/negatives.jsonl" --config configs/train/reader-ko-6.yaml
 
 [ -d "$out/start" ] ||
     python scripts/add_layers.py "$build/reader-ko-6" "$build/e5-small-ko" "$out/start"
