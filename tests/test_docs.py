@@ -1,15 +1,14 @@
 """The documentation says what the code does."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
+from script_modules import load_script
 
 from odqa.cli.main import make_parser
 from odqa.config import load_config, merge, read_yaml
@@ -19,18 +18,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("inde
 READMES = (ROOT / "README.md", ROOT / "README.ko.md")
 
 
-def writer(name: str = "write_docs") -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("name", ["cli.md", "configuration.md"])
 def test_written_pages_are_up_to_date(name: str) -> None:
-    page = writer().PAGES[name]()
+    page = load_script("write_docs").PAGES[name]()
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page, "run: make docs"
 
 
@@ -38,11 +28,13 @@ def test_written_pages_are_up_to_date(name: str) -> None:
 def test_model_cards_follow_their_records(name: str) -> None:
     record = json.loads((ROOT / "docs" / "cards" / f"{name}.json").read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "cards" / f"{name}.md").read_text(encoding="utf-8")
-    assert writer("write_cards").card(record, name) == page, "run: python scripts/write_cards.py"
+    assert load_script("write_cards").card(record, name) == page, (
+        "run: python scripts/write_cards.py"
+    )
 
 
 def test_what_a_card_takes_from_a_run_and_an_evaluation(tmp_path: Path) -> None:
-    cards = writer("write_cards")
+    cards = load_script("write_cards")
     loop = {"batch_size": 16, "learning_rate": 1e-4, "schedule": "linear", "warmup": 0.06}
     run = {
         "kind": "reader",
@@ -70,7 +62,8 @@ def test_what_a_card_takes_from_a_run_and_an_evaluation(tmp_path: Path) -> None:
 
 
 def test_every_key_has_a_meaning() -> None:
-    assert not [row for row in writer().configuration_page().splitlines() if row.endswith("|  |")]
+    page = load_script("write_docs").configuration_page()
+    assert not [row for row in page.splitlines() if row.endswith("|  |")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

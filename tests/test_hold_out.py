@@ -1,19 +1,8 @@
 """Splitting questions by article (scripts/hold_out.py)."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-
-def script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "hold_out.py"
-    spec = importlib.util.spec_from_file_location("hold_out", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from script_modules import load_script
 
 
 def article(title: str, n_questions: int) -> dict[str, Any]:
@@ -21,7 +10,7 @@ def article(title: str, n_questions: int) -> dict[str, Any]:
 
 
 def test_whole_articles_are_held_out_whatever_their_order() -> None:
-    split = script().split
+    split = load_script("hold_out").split
     # the last title stands twice, as KLUE-MRC's do: its parts go together
     articles = [*(article(f"제목 {i}", 1 + i % 4) for i in range(40)), article("제목 39", 2)]
     train, held = split(articles, 20)

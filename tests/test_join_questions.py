@@ -1,28 +1,17 @@
 """The project's own questions and their passages (scripts/join_questions.py)."""
 
-import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from script_modules import load_script
 
 from odqa.corpus.datasets import read_examples
 from odqa.errors import InputError
 
-
-def script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "join_questions.py"
-    spec = importlib.util.spec_from_file_location("join_questions", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
+SCRIPT = load_script("join_questions")
 TEXT = "세종은 조선의 임금이다. 그는 1397년에 태어났다."
 TOPICS = {"miracl-ko:4": "세종은 언제 태어났나?"}
 
@@ -51,7 +40,7 @@ def test_answers_stand_where_they_should(corpus: str, tmp_path: Path) -> None:
     del unanswered["answer"], unanswered["start"]
     topic = written(topic="miracl-ko:4")
     del topic["kind"], topic["question"]
-    articles = script().join([written(), unanswered, topic], corpus, TOPICS)
+    articles = SCRIPT.join([written(), unanswered, topic], corpus, TOPICS)
     path = tmp_path / "joined.json"
     path.write_text(json.dumps({"data": articles}))
     first, second, third = read_examples(path, "train")
@@ -75,11 +64,11 @@ def test_answers_stand_where_they_should(corpus: str, tmp_path: Path) -> None:
 )
 def test_another_corpus_is_refused(corpus: str, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        script().join([written(**changes)], corpus, TOPICS)
+        SCRIPT.join([written(**changes)], corpus, TOPICS)
 
 
 def test_the_questions_are_whole() -> None:
-    lines = [json.loads(line) for line in script().QUESTIONS.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in SCRIPT.QUESTIONS.read_text("utf-8").splitlines()]
     kinds = Counter(line.get("kind", "topic") for line in lines)
     assert set(kinds) == {"ask", "para", "close", "none", "topic"}
     keys = [(q["passage"], q.get("question", q.get("topic")), q.get("answer")) for q in lines]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from script_modules import load_script
 from tiny_models import vocabulary
 
 from odqa.models.pieces import PieceTokenizer, build_tokenizer
@@ -24,20 +23,7 @@ TEXT = "세종대왕은 훈민정음을 만들었다."
 OTHERS = "ΑΒΓΔабвгд漢字仮名ひらがな"
 PIECES = vocabulary([TEXT, OTHERS], ["▁세종", "대왕", "▁훈민정음", "ひら"])
 IDS = {piece: i for i, (piece, _) in enumerate(PIECES)}
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "make_base_model.py"
-    spec = importlib.util.spec_from_file_location("make_base_model", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script("make_base_model")
 
 
 def quantize_q4_0(values: np.ndarray) -> bytes:
