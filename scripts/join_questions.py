@@ -46,8 +46,8 @@ def join(lines: list[dict[str, Any]], corpus: str, topics: dict[str, str]) -> li
     by_article: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number, line in enumerate(lines, 1):
         curid, _, place = line["passage"].partition(":")
-        line["id"] = f"w{number}"
-        by_article.setdefault(curid, {}).setdefault(place, []).append(line)
+        of_passage = by_article.setdefault(curid, {}).setdefault(place, [])
+        of_passage.append(line | {"id": f"w{number}"})
     articles = []
     for document in read_documents(corpus):
         wanted = by_article.pop(document.doc_id, None)
@@ -91,8 +91,11 @@ def main() -> None:
     with QUESTIONS.open(encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
     articles = join(lines, arguments.corpus, read_topics(arguments.topics))
-    with arguments.output.open("w", encoding="utf-8") as file:
-        json.dump({"version": "written", "data": articles}, file, ensure_ascii=False)
+    part = arguments.output.with_name(arguments.output.name + ".part")
+    part.write_text(
+        json.dumps({"version": "written", "data": articles}, ensure_ascii=False), "utf-8"
+    )
+    part.replace(arguments.output)  # there once it is whole
     counts = collections.Counter(line.get("kind", "topic") for line in lines)
     print(", ".join(f"{kind} {n}" for kind, n in sorted(counts.items())))
 
