@@ -36,7 +36,8 @@ from odqa.build import create_tokenizer, open_retriever
 from odqa.cli.questions import read_questions
 from odqa.config import Config, load_config
 from odqa.retrieval.bm25 import Bm25Retriever, write_bm25
-from odqa.retrieval.bm25_files import UNITS, Field, Postings, stored_postings
+from odqa.retrieval.bm25_files import stored_postings
+from odqa.retrieval.postings import UNITS, Field, Postings
 from odqa.retrieval.vocabulary import MappedVocabulary
 from odqa.store import PassageStore, read_manifest
 

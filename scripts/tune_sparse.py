@@ -37,7 +37,7 @@ from odqa.evaluation.judgements import RetrievalSet, read_retrieval_set
 from odqa.metrics import collapse_to_articles, ndcg_at
 from odqa.protocols import Tokenizer
 from odqa.retrieval.bm25 import Bm25Retriever, write_bm25
-from odqa.retrieval.bm25_files import Field, Postings
+from odqa.retrieval.postings import Field, Postings
 from odqa.text.tokenizers import create_tokenizer
 from odqa.types import Passage, Terms
 

@@ -22,7 +22,8 @@ from odqa.config import SparseConfig
 from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.retrieval import bm25_files
 from odqa.retrieval.bm25 import Bm25Retriever, Bm25sEngine, RankBm25Engine, write_bm25
-from odqa.retrieval.bm25_files import UNITS, Field, Postings, stored_postings
+from odqa.retrieval.bm25_files import stored_postings
+from odqa.retrieval.postings import UNITS, Field, Postings
 from odqa.retrieval.ranking import rows_reaching_kth
 from odqa.retrieval.vocabulary import MappedVocabulary, write_vocabulary
 from odqa.types import Terms

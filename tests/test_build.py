@@ -55,7 +55,7 @@ NOUNS = [
 
 @pytest.fixture(autouse=True)
 def hashing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config: HashingEncoder())
+    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config, stored: HashingEncoder())
 
 
 @pytest.fixture

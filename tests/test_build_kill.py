@@ -35,7 +35,7 @@ def main():
     # Small units, so that a small corpus has many moments at which a kill makes a difference.
     shards.SHARD_DOCUMENTS, dense_leg.VECTOR_BLOCK, dense_leg.CHECKPOINT_SECONDS = 40, 16, 0.0
     workers.n_cores = lambda: 2
-    components.ENCODERS["hashing"] = lambda config: HashingEncoder()
+    components.ENCODERS["hashing"] = lambda config, stored: HashingEncoder()
     config = load_config(None, ["dense.encoder=hashing", "corpus.passage_chars=200"])
     corpus, indexes_dir = sys.argv[1:]
     print("ready", flush=True)

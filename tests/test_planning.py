@@ -27,7 +27,7 @@ WORDS = ["서울은", "한강이", "부산의", "바다를", "대통령", "임�
 
 @pytest.fixture(autouse=True)
 def hashing_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config: HashingEncoder())
+    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config, stored: HashingEncoder())
 
 
 def config(*overrides: str) -> Config:
@@ -157,7 +157,7 @@ class WideEncoder(HashingEncoder):
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A corpus of several shards, whose dense vectors are most of its index."""
     monkeypatch.setattr(planning, "SHARD_DOCUMENTS", 100)
-    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config: WideEncoder())
+    monkeypatch.setitem(components.ENCODERS, "hashing", lambda config, stored: WideEncoder())
     path = tmp_path / "corpus.jsonl"
     path.write_text("\n".join(lines(300)), "utf-8")
     return path

@@ -27,7 +27,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("built")
     write_corpus(folder / "corpus.jsonl")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(components.ENCODERS, "hashing", lambda config: HashingEncoder())
+        patch.setitem(components.ENCODERS, "hashing", lambda config, stored: HashingEncoder())
         patch.setattr(shards, "SHARD_DOCUMENTS", 7)
         patch.setattr(blocks, "_LEAST_DICTIONARY_BYTES", 256)
         settings = config(request.param)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
+import os
+import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -362,6 +366,26 @@ def test_two_builds_of_one_name_do_not_collide(tmp_path: Path) -> None:
     with WorkDirectory(tmp_path, "a"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".a.building"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_builds_where_the_file_system_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(number: int) -> Callable[[int, int], None]:
+        def flock(descriptor: int, operation: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return flock
+
+    monkeypatch.setattr("fcntl.flock", refusing(errno.EOPNOTSUPP))
+    with WorkDirectory(tmp_path, "a") as work:
+        (work.path / "kept").write_text("kept")
+        work.publish()
+    assert (tmp_path / "a" / "kept").read_text() == "kept"
+    monkeypatch.setattr("fcntl.flock", refusing(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), WorkDirectory(tmp_path, "b"):
+        pass
 
 
 def _try_to_lock(indexes_dir: Path) -> str:

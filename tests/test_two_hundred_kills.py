@@ -32,7 +32,7 @@ from odqa.store import MANIFEST_NAME, RECIPE_NAME
 
 faiss.omp_set_num_threads(1)  # threads do not survive a fork
 shards.SHARD_DOCUMENTS, dense_leg.VECTOR_BLOCK, dense_leg.CHECKPOINT_SECONDS = 6, 8, 0.0
-components.ENCODERS["hashing"] = lambda config: HashingEncoder()
+components.ENCODERS["hashing"] = lambda config, stored: HashingEncoder()
 config = load_config(None, ["dense.encoder=hashing", "corpus.passage_chars=200", "build.workers=1"])
 old_corpus, new_corpus, folder, n_kills = sys.argv[1:3] + [Path(sys.argv[3]), int(sys.argv[4])]
 chance = random.Random(7)

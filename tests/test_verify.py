@@ -35,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     corpus = folder / "corpus.jsonl"
     corpus.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(components.ENCODERS, "hashing", lambda config: HashingEncoder())
+        patch.setitem(components.ENCODERS, "hashing", lambda config, stored: HashingEncoder())
         yield build_index(corpus, indexes_dir=folder / "indexes", config=config())
 
 

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ConfigT = TypeVar("ConfigT")
-ComponentT = TypeVar("ComponentT")
+FactoryT = TypeVar("FactoryT")
 LEGS = ("sparse", "dense")
 _EXPORT = "model.onnx"  # marks a folder that holds a model in the bundled ones' form
 RETRIEVERS: Mapping[str, tuple[str, ...]] = {
@@ -48,21 +47,21 @@ RETRIEVERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _static_encoder(config: DenseConfig) -> Encoder:
+def _static_encoder(config: DenseConfig, _: bool) -> Encoder:
     from odqa.models.static import StaticEncoder
 
     return StaticEncoder.load(None if config.encoder in ENCODERS else Path(config.encoder))
 
 
-def _e5_encoder(config: DenseConfig, *, kept: bool = True) -> Encoder:
+def _e5_encoder(config: DenseConfig, stored: bool) -> Encoder:
     from odqa.models.e5 import E5Encoder
 
     folder = None if config.encoder in ENCODERS else Path(config.encoder)
-    wanted = "fp32" if kept or config.precision != "auto" else "auto"
+    wanted = "fp32" if stored or config.precision != "auto" else "auto"
     return E5Encoder.load(folder, precision=wanted)
 
 
-def _transformers_encoder(config: DenseConfig) -> Encoder:
+def _transformers_encoder(config: DenseConfig, _: bool) -> Encoder:
     from odqa.retrieval.transformers_encoder import TransformersEncoder
 
     return TransformersEncoder.load(config)
@@ -80,7 +79,10 @@ def _log_linear_fusion(config: FusionConfig) -> Fusion:
     return LogLinearFusion(config)
 
 
-ENCODERS: dict[str, Callable[[DenseConfig], Encoder]] = {
+# The second argument: whether the vectors are stored in an index, which another machine may search,
+# or only compared with each other within one question.
+EncoderFactory = Callable[[DenseConfig, bool], Encoder]
+ENCODERS: dict[str, EncoderFactory] = {
     "static-ko": _static_encoder,
     "e5-small-ko": _e5_encoder,
 }
@@ -99,7 +101,7 @@ def create_encoder(config: DenseConfig) -> Encoder:
         ConfigError: the name is none of these.
         MissingDependencyError: it needs a package that is not installed.
     """
-    return _encoder_factory(config.encoder, "dense.encoder")(config)
+    return _encoder_factory(config.encoder, "dense.encoder")(config, True)
 
 
 def create_reader(config: ReaderConfig) -> Reader:
@@ -144,9 +146,7 @@ def create_reranker(config: RerankConfig, dense: DenseConfig | None = None) -> R
         question_prefix=None,
         passage_prefix=None,
     )
-    if factory is _e5_encoder:
-        return EncoderReranker(_e5_encoder(settings, kept=False), config)
-    return EncoderReranker(factory(settings), config)
+    return EncoderReranker(factory(settings, False), config)
 
 
 def create_fusion(config: FusionConfig) -> Fusion:
@@ -294,7 +294,7 @@ def configured_as_built(config: Config, manifest: Manifest, index_dir: Path) -> 
     return dataclasses.replace(config, **changes)
 
 
-def _encoder_factory(name: str, key: str) -> Callable[[DenseConfig], Encoder]:
+def _encoder_factory(name: str, key: str) -> EncoderFactory:
     if name not in ENCODERS:
         if Path(name).is_file():
             return _static_encoder
@@ -303,12 +303,7 @@ def _encoder_factory(name: str, key: str) -> Callable[[DenseConfig], Encoder]:
     return _named(ENCODERS, name, key, _transformers_encoder)
 
 
-def _named(
-    table: Mapping[str, Callable[[ConfigT], ComponentT]],
-    name: str,
-    key: str,
-    other: Callable[[ConfigT], ComponentT],
-) -> Callable[[ConfigT], ComponentT]:
+def _named(table: Mapping[str, FactoryT], name: str, key: str, other: FactoryT) -> FactoryT:
     """The row of a table, or ``other`` for what can only be a folder or a Hugging Face id."""
     if name in table:
         return table[name]

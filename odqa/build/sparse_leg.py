@@ -17,7 +17,7 @@ from odqa.config import SparseConfig
 from odqa.errors import OdqaError
 
 if TYPE_CHECKING:
-    from odqa.retrieval.bm25_files import Field
+    from odqa.retrieval.postings import Field
 
 SPARSE = "sparse"
 """The folder of the leg."""
@@ -36,7 +36,8 @@ def write_sparse_leg(
     theirs.
     """
     from odqa.retrieval.bm25 import write_bm25
-    from odqa.retrieval.bm25_files import Postings, stored_postings
+    from odqa.retrieval.bm25_files import stored_postings
+    from odqa.retrieval.postings import Postings
 
     weights = field_weights(config)
     seen: dict[str, dict[str, None]] = {field: {} for field in weights}
@@ -90,7 +91,7 @@ def field_weights(config: SparseConfig) -> dict[str, float]:
 
 
 def _fields(path: Path, weights: Mapping[str, float], numbers: Mapping[str, int]) -> list[Field]:
-    from odqa.retrieval.bm25_files import UNITS, Field
+    from odqa.retrieval.postings import UNITS, Field
 
     blocks = {field: read_terms(path, field) for field in weights}
     return [

@@ -31,8 +31,6 @@ from odqa.config import SparseConfig
 from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.protocols import Tokenizer
 from odqa.retrieval.bm25_files import (
-    UNITS,
-    Postings,
     read_counts,
     read_matrix,
     read_parameters,
@@ -41,6 +39,7 @@ from odqa.retrieval.bm25_files import (
     write_parameters,
 )
 from odqa.retrieval.max_score import Column, MaxScore
+from odqa.retrieval.postings import UNITS, Postings
 from odqa.retrieval.question_words import question_word_weights
 from odqa.retrieval.ranking import (
     PassageLookup,

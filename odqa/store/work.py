@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ if sys.platform != "win32":
 
 _HERE = -100  # AT_FDCWD: relative to the current folder
 _RENAME_EXCHANGE = 2  # linux/fs.h
+# what flock says on a file system that has no locks, as some network ones
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def work_path(indexes_dir: Path, name: str) -> Path:
@@ -176,7 +179,8 @@ def lock_directory(path: Path) -> int | None:
     """An open descriptor that holds the folder's lock, or None where another process has it.
 
     The lock ends when the descriptor is closed, at the latest with the process. Without ``fcntl``
-    (Windows) it is always None, and nobody is guarded against others.
+    (Windows) it is always None, and nobody is guarded against others; nor is anybody on a file
+    system without locks, where it is always a descriptor.
     """
     if sys.platform == "win32":
         return None
@@ -188,5 +192,10 @@ def lock_directory(path: Path) -> int | None:
             return descriptor
     except BlockingIOError:
         pass
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return descriptor
+        os.close(descriptor)
+        raise
     os.close(descriptor)
     return None
