@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -194,7 +195,7 @@ def set_values(config: T, overrides: Iterable[str]) -> T:
             raise ConfigError(f"--set {override}: write it as section.key=value")
         try:
             value = text if text == "" else yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"--set {override}: the value is not valid YAML") from error
         config = merge(config, _nest(key.strip(), value), where=f"--set {override}")
     return config
@@ -228,7 +229,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", path=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"is not valid YAML: {error}", path=path) from error
     if values is None:
         return {}
@@ -261,6 +262,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise ConfigError(f"{where}: expected a list of names such as [a, b], got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, got {value!r}")
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     # YAML 1.1 takes a number with an exponent for one only if it has a point and a sign

@@ -268,13 +268,20 @@ def _fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+# what may not stand beside a number ("28" in "1.28" or "28,000") or a Latin word
+_WHOLE = (
+    ("[0-9]", "(?<![0-9])(?<![0-9][.,])", "(?!,?[0-9]|[.][0-9])"),
+    ("[a-z]", "(?<![a-z])", "(?![a-z])"),
+)
+
+
 def _stands_in(needle: str, text: str) -> bool:
     if not needle or needle not in text:
         return False
     pattern = re.escape(needle)
-    for kind in ("[0-9]", "[a-z]"):
+    for kind, before, behind in _WHOLE:
         if re.match(kind, needle):
-            pattern = f"(?<!{kind}){pattern}"
+            pattern = before + pattern
         if re.match(kind, needle[-1]):
-            pattern = f"{pattern}(?!{kind})"
+            pattern += behind
     return re.search(pattern, text) is not None

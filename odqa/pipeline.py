@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from odqa.errors import UsageError
 from odqa.protocols import Fusion, Reader, Reranker, Retriever
 from odqa.reading.polar import PolarAnswerer
+from odqa.text.normalize import without_invisible
 from odqa.types import Candidate, Passage, Prediction, Reading
 
 
@@ -202,7 +203,8 @@ def given_candidates(passages: Sequence[Passage]) -> list[Candidate]:
 
 
 def _prepare(question: str) -> str:
-    question = unicodedata.normalize("NFC", question).replace("\0", " ").strip()
+    question = unicodedata.normalize("NFC", question).replace("\0", " ")
+    question = without_invisible(question).strip()
     if not question:
         raise UsageError("the question is empty: ask something")
     if any("\ud800" <= character <= "\udfff" for character in question):

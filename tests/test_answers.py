@@ -17,6 +17,9 @@ from odqa.text.answers import normalize_answer
         ("Seoul", "SEOUL."),
         ("−5도", "-5도"),
         ("이순신(장군)", "이순신 장군"),
+        ("6·25 전쟁", "6ㆍ25전쟁"),  # the dot of a Korean keyboard
+        ("6・25 전쟁", "6.25 전쟁"),
+        ("서울ㆍ부산", "서울·부산"),
     ],
 )
 def test_same_answer(one: str, other: str) -> None:

@@ -77,6 +77,8 @@ def test_configuration_file_that_is_not_there(odqa: Run) -> None:
         ("fusion.reader_weight=.nan", ("fusion.reader_weight", "finite")),
         ("reader.model=nothing", ("reader.model", "'nothing'", "reader-ko")),
         ("reader.passages=0", ("passages", "at least 1")),
+        ("reader.length_penalty=.inf", ("reader.length_penalty", "finite")),
+        ("reader.model=2024-99-99", ("--set reader.model=2024-99-99", "not valid YAML")),
     ],
 )
 def test_configuration_of_answering(odqa: Run, setting: str, words: tuple[str, ...]) -> None:
@@ -140,6 +142,9 @@ QUESTIONS = {
     "number-for-id": ("q.jsonl", b'{"id": 1, "question": "a"}', ":1", "field 'id'", "got int"),
     "null-question": ("q.jsonl", b'{"id": "1", "question": null}', "field 'question'", "NoneType"),
     "deep-json": ("q.jsonl", b"[" * 200_000, ":1", "not valid JSON"),
+    "long-number": ("q.jsonl", b'{"id": ' + b"1" * 5_000 + b"}", ":1", "not valid JSON"),
+    "half-a-character": ("q.jsonl", b'{"id": "1", "question": "\\ud800"}', ":1", "'question'"),
+    "nul-in-json": ("q.jsonl", b'{"id": "1", "question": "\\u0000"}', ":1", "'question'", "NUL"),
     "blank-question": ("q.tsv", b"1\ta\n2\t \n", ":2", "question is empty"),
     "one-column": ("q.tsv", "질문만\n".encode(), ":1", "expected 2 columns", "found 1"),
     "three-columns": ("q.tsv", b"1\ta\tb\n", ":1", "found 3"),
@@ -223,6 +228,7 @@ CORPORA = {
     "missing-title": ("c.jsonl", b'{"id": "1", "text": "x"}', ":1", "'title'"),
     "text-a-number": ("c.jsonl", b'{"id": "1", "title": "t", "text": 5}', ":1", "'text'"),
     "id-twice": ("c.jsonl", (GOOD * 2).encode(), ":2", "'1'"),
+    "long-number": ("c.jsonl", b'{"n": ' + b"1" * 5_000 + b"}", ":1", "JSON"),
     "no-article": ("c.jsonl", b"", "c.jsonl"),
     "not-utf8": ("c.jsonl", GOOD.encode("cp949"), ":1", "UTF-8"),
     "nul-byte": ("c.jsonl", GOOD.encode().replace(b"t", b"\\u0000", 1), "c.jsonl"),
@@ -230,6 +236,7 @@ CORPORA = {
     "no-gzip": ("c.jsonl.gz", GOOD.encode(), "c.jsonl.gz"),
     "unknown-ending": ("c.docx", b"PK", "c.docx", ".jsonl"),
     "json-of-another-kind": ("c.json", b'{"a": 1}', "c.json"),
+    "unknown-encoding": ("c.xml", b'<?xml version="1.0" encoding="euc-kr"?><a/>', "UTF-8"),
     "no-wikipedia": ("c.xml", b"<html></html>", "c.xml"),
 }
 
@@ -270,7 +277,7 @@ def test_configuration_of_an_index(odqa: Run, tmp_path: Path, kind: str) -> None
     refused(odqa(*command, *SPARSE), 2, *words)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ""])
+@pytest.mark.parametrize("name", ["a/b", "..", "", "이" * 90])
 def test_name_that_is_no_folder(odqa: Run, name: str) -> None:
     refused(odqa("build-index", "small.jsonl", "--name", name, *SPARSE), 2, "name")
 

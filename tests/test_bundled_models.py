@@ -23,7 +23,7 @@ MEGABYTE = 1_000_000
 # The logits may be off by at most / on average this much: by storing the weights in 8 bits, and by
 # computing in 8 bits on top of it.
 @pytest.mark.parametrize(
-    ("precision", "most", "mean"), [("fp32", 0.05, 0.005), ("int8", 1.0, 0.05)]
+    ("precision", "most", "mean"), [("fp32", 0.05, 0.005), ("int8", 1.0, 0.06)]
 )
 def test_reader_equals_the_trained_one(precision: str, most: float, mean: float) -> None:
     if precision == "int8" and not has_byte_products():

@@ -386,6 +386,16 @@ def test_a_closed_pipe_is_no_failure(home: Path) -> None:
     assert b"Broken" not in err
 
 
+def test_work_goes_on_when_nobody_reads_its_progress(home: Path) -> None:
+    (home / "few.tsv").write_text("q1\t거북선\n", encoding="utf-8")
+    command = ("search", "--questions", "few.tsv", "--output", "few.trec", "--retriever", "sparse")
+    process = start(home, *command)
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert (home / "few.trec").read_text(encoding="utf-8").startswith("q1 Q0 ")
+
+
 @pytest.mark.parametrize(
     ("closed", "index", "code"), [("2", "missing", 1), ("1", "small", 0), ("1", "missing", 1)]
 )

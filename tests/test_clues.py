@@ -48,6 +48,30 @@ def test_clues(question: str, answer: str, expected: set[str]) -> None:
     assert shown(found) == expected
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "wrong"),
+    [
+        ("몇 년 몇 월 며칠인가?", "1945년 8월 15일", False),
+        ("언제 생겨났나?", "46억 년 전", False),
+        ("언제 만들어졌나?", "조선 후기", False),
+        ("언제 만들어졌나?", "이성계", True),
+        ("몇 마리인가?", "스물네 마리", False),
+        ("몇 차례 우승했나?", "두 차례", False),
+        ("몇 년 동안 다스렸나?", "삼십 년", False),
+        ("얼마나 줄었나?", "절반", False),
+        ("몇 개인가?", "네모", True),
+        ("몇 권인가?", "삼국사기", True),
+        ("누가 만들었나?", "60킬로그램", True),
+        ("어느 건물인가?", "63빌딩", False),
+        ("어느 노선인가?", "3호선", False),
+        ("어떤 전쟁인가?", "5·18 민주화운동", False),
+    ],
+)
+def test_the_kind_of_an_answer(question: str, answer: str, wrong: bool) -> None:
+    found = find_clues(question, "제목", answer, 0, len(answer), first=False)
+    assert found.wrong_type is wrong
+
+
 def test_the_first_passage_of_an_article() -> None:
     assert find_clues("무엇인가?", "제목", TEXT, 0, 2, first=True).article_start
 

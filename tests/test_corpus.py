@@ -137,6 +137,14 @@ def test_wikiextractor_folder(tmp_path: Path) -> None:
     assert corpus_name(tmp_path / "wiki") == "wiki"
 
 
+def test_a_title_with_quotation_marks_that_nobody_escaped(tmp_path: Path) -> None:
+    title = '"Weird Al" 얀코빅'
+    page = f'<doc id="5" url="u?a=b" title="{title}">\n{title}\n\n가수이다.\n</doc>\n'
+    write(tmp_path / "wiki" / "AA" / "wiki_00", page)
+    (document,) = read_documents(tmp_path / "wiki")
+    assert (document.title, document.text) == (title, "가수이다.")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -392,6 +392,15 @@ def test_report_is_one_sound_page(task: str, tmp_path: Path) -> None:
     assert (tmp_path / "run.trec").exists() is (task == "retrieval")
 
 
+def test_a_folder_holds_one_run(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_evaluation(evaluate_retrieval(TableRetriever(), judged()), tmp_path)
+    assert (tmp_path / "run.trec").exists()
+    write_evaluation(evaluation, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json", "predictions.json", "records.jsonl", "report.html",
+    }  # fmt: skip
+
+
 def test_compare(evaluation: Evaluation, tmp_path: Path) -> None:
     write_evaluation(evaluation, tmp_path)
     better = evaluate_open(pipeline(), examples())

@@ -40,6 +40,19 @@ def candidates(*rows: int) -> list[Candidate]:
 GIVEN = [candidates(0, 1, 2), candidates(2), candidates(3, 0)]
 
 
+class BrokenModel:
+    """A span model whose numbers overflowed."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def logits(self, windows: Sequence[Any]) -> list[Any]:
+        return [values * np.nan for values in self._model.logits(windows)]
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("transformers")
@@ -214,3 +227,14 @@ def test_the_bundled_reader_is_the_same_in_batches() -> None:
     examples = sample_examples(3)
     given = [[Candidate(e.passage, 1.0, 0, "given")] for e in examples if e.passage is not None]
     check_reader(reader, [e.question for e in examples], given, k=3, tolerance=0.0)
+
+
+def test_scores_that_are_no_numbers_are_an_error(exported: Path) -> None:
+    config = replace(SMALL, model=str(exported / "reader"))
+    reader = ExtractiveReader.load(config)
+    broken = ExtractiveReader(BrokenModel(reader._model), config)
+    with pytest.raises(OdqaError, match="passage '1#0' are not finite"):
+        broken.read(QUESTIONS[:1], GIVEN[:1], k=3)
+    for name in ("n_best", "max_answer_chars", "max_question_length"):
+        with pytest.raises(ConfigError, match=f"reader.{name} must be at least 1"):
+            ExtractiveReader(reader._model, replace(config, **{name: 0}))

@@ -93,6 +93,22 @@ def test_a_denied_statement_is_answered_no() -> None:
     assert prediction.answers[0].text == NO
 
 
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ("타조는 하늘을 나는가?", "타조는 하늘을 날지 못한다."),
+        ("판다는 한국에 사는가?", "판다는 한국에 살지 않는다."),
+        ("그는 그 소리를 들었는가?", "그는 그 소리를 듣지 못했다."),
+        ("고기를 먹는가?", "고기를 먹지 않는다."),
+    ],
+)
+def test_a_verb_is_known_in_its_other_forms(question: str, sentence: str) -> None:
+    passage = Passage("a#0", "a", "제목", sentence, 0, len(sentence))
+    support = best_support(question, Candidate(passage, 1.0, 0, "sparse"))
+    assert support is not None
+    assert support.denied
+
+
 def test_no_passage_no_answer() -> None:
     assert PolarAnswerer().answer("해가 뜨나요?", [], k=5)[1].answers == ()
 

@@ -88,10 +88,11 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
         questions = read_questions(arguments.questions)
     else:
         questions = []
-    prompting = not questions and terminal_in(sys.stdin)
+    to_program = arguments.json or arguments.output is not None
+    prompting = not questions and terminal_in(sys.stdin) and not to_program
     if not questions and sys.stdin is None:
         raise UsageError("no question: odqa ask '질문', or --questions FILE")
-    in_records = arguments.json or arguments.output is not None or arguments.questions is not None
+    in_records = to_program or arguments.questions is not None
     ask = open_ask(arguments, config, arguments.top_n or (5 if in_records else 1))
     command = _Asking(arguments, stream, ask, _scores(arguments, config))
     if prompting:

@@ -20,7 +20,7 @@ from pathlib import Path
 from odqa import __version__
 from odqa.cli import ask, build_index, doctor, evaluate, repair, search, serve, update_index, verify
 from odqa.cli.options import add_common_options
-from odqa.cli.output import ResultStream
+from odqa.cli.output import ResultStream, ResultsUnreadError
 from odqa.errors import MissingDependencyError, OdqaError
 
 _DESCRIPTION = "Korean open-domain question answering over your own text."
@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             arguments.run(arguments, stream)
             stream.flush()
-    except BrokenPipeError:
+    except ResultsUnreadError:
         # Whoever read the results has enough of them (`odqa ask … | head -1`): that is no failure.
         # Python would complain once more when it closes stdout at exit, so give it a sink.
         _discard_stdout()

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+class ResultsUnreadError(BrokenPipeError):
+    """Whoever read the results has gone."""
+
+
 class ResultStream:
     """The result's way out: stdout, which nothing else may write to.
 
@@ -35,7 +39,8 @@ class ResultStream:
 
     def line(self, text: str = "") -> None:
         """Write one line."""
-        self._stream.write(text + "\n")
+        with _unread():
+            self._stream.write(text + "\n")
 
     def json(self, value: Any) -> None:
         """Write one JSON object: indented for a terminal, else on one line."""
@@ -46,7 +51,11 @@ class ResultStream:
         """A rich console on this stream: colours and wrapping for a terminal only."""
         from rich.console import Console
 
-        return Console(
+        class ResultConsole(Console):
+            def on_broken_pipe(self) -> None:
+                raise ResultsUnreadError
+
+        return ResultConsole(
             file=self._stream, highlight=False, markup=False, emoji=False, soft_wrap=False
         )
 
@@ -56,7 +65,16 @@ class ResultStream:
 
     def flush(self) -> None:
         """Send everything out now."""
-        self._stream.flush()
+        with _unread():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _unread() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ResultsUnreadError(*error.args) from error
 
 
 def status_console() -> Console:
@@ -140,7 +158,8 @@ class Progress:
             return
         self._said = now
         of = f" of {total}" if total is not None else ""
-        print(f"odqa: {stage}: {done}{of}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads stderr: the work goes on
+            print(f"odqa: {stage}: {done}{of}", file=sys.stderr)
 
 
 def _new_bar(console: Console) -> Any:

@@ -148,6 +148,13 @@ def _from_json(line: str, path: Path, number: int) -> Question:
                 line=number,
                 field=field,
             )
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise InputError(
+                "is not valid Unicode text: it holds a NUL or half a character",
+                path=path,
+                line=number,
+                field=field,
+            )
         values[field] = value
     if not values["id"].strip():
         raise InputError("the id is empty", path=path, line=number, field="id")

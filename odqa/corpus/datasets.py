@@ -156,7 +156,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Example]]:
     for number, line in filled_lines(path):
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"is not valid JSON ({error})", path=path, line=number) from error
         if not isinstance(record, dict):
             message = 'must be an object {"id": ..., "question": ..., "answers": [...]}'

@@ -70,6 +70,8 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise InputError(message, path=path, line=error.lineno) from error
     except RecursionError as error:
         raise InputError("its JSON is nested too deeply", path=path) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"is not valid JSON ({error})", path=path) from error
     if not isinstance(values, dict) or "data" not in values:
         raise InputError(
             'is no KorQuAD or KLUE-MRC file ({"data": [{"title", "paragraphs": [{"context"}]}]})',

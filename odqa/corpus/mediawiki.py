@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import BinaryIO
 
 from odqa.corpus.opening import open_source
 from odqa.corpus.records import document_of
@@ -63,7 +64,7 @@ def _plain_parallel(pages: Iterator[_Page], workers: int) -> Generator[_Page]:
 def _pages(path: Path) -> Iterator[_Page]:
     """(id, title, wikitext) of each article; memory does not grow with the dump."""
     with open_source(path) as stream:
-        events = ElementTree.iterparse(stream, events=("start", "end"))
+        events = _parsed(stream, path)
         try:
             _, root = next(events)
             if _local_name(root) != "mediawiki":
@@ -79,6 +80,13 @@ def _pages(path: Path) -> Iterator[_Page]:
         except ElementTree.ParseError as error:
             line = error.position[0]
             raise InputError(f"is not valid XML ({error})", path=path, line=line) from error
+
+
+def _parsed(stream: BinaryIO, path: Path) -> Iterator[tuple[str, ElementTree.Element]]:
+    try:
+        yield from ElementTree.iterparse(stream, events=("start", "end"))
+    except (ValueError, LookupError) as error:  # an encoding that the parser does not know
+        raise InputError(f"cannot be read ({error}); convert it to UTF-8", path=path) from error
 
 
 def _article(page: ElementTree.Element) -> _Page | None:

@@ -28,6 +28,8 @@ def parse_record(line: str, *, path: Path | str, number: int) -> Document:
         ) from error
     except RecursionError as error:
         raise InputError("its JSON is nested too deeply", path=path, line=number) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"is not valid JSON ({error})", path=path, line=number) from error
     if not isinstance(record, dict):
         raise InputError(
             'must be an object {"id": ..., "title": ..., "text": ...}', path=path, line=number

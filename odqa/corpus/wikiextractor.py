@@ -13,7 +13,8 @@ from odqa.errors import InputError
 from odqa.types import Document
 
 _OPENING = re.compile(r"<doc\b([^>]*(?:\"[^\"]*\"[^>]*)*)>\s*")
-_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+# WikiExtractor escapes nothing: a title may hold quotation marks.
+_ATTRIBUTE = re.compile(r'([\w-]+)="(.*?)"(?=\s+[\w-]+="|\s*$)')
 _FILE_NAME = re.compile(r"(?:wiki_\d+|.*\.(?:txt|json|jsonl))")
 
 

@@ -91,7 +91,7 @@ def _read_metrics(path: Path) -> Mapping[str, Any]:
     text = "\n".join(line for _, line in read_lines(path))
     try:
         figures = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"is not valid JSON ({error})", path=path) from error
     if not isinstance(figures, dict):
         raise InputError("is no metrics.json of an evaluation", path=path)

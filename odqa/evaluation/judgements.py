@@ -127,6 +127,13 @@ def _judged(
         for question_id, question in topics.items()
         if any(grade > 0 for grade in qrels.get(question_id, {}).values())
     }
+    for question_id in judged:
+        if question_id.split() != [question_id]:
+            raise InputError(
+                f"the id '{question_id}' holds white space, which a TREC run cannot",
+                path=path,
+                field="id",
+            )
     if not judged:
         raise InputError("judges nothing relevant to any question of this data set", path=path)
     return RetrievalSet(

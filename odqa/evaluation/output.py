@@ -12,13 +12,16 @@ from odqa.evaluation.report import render_report
 from odqa.evaluation.run import Evaluation
 from odqa.evaluation.scoring import format_value as show
 
+_FILES = ("metrics.json", "records.jsonl", "run.trec", "predictions.json", "report.html")
+
 
 def write_evaluation(
     evaluation: Evaluation, directory: Path, *, comparison: Mapping[str, Any] | None = None
 ) -> None:
     """Write a run to ``directory``, which is made where it is missing.
 
-    Each file is complete or absent; ``metrics.json`` is written last.
+    Each file is complete or absent; ``metrics.json`` is written last. The files of a run that was
+    there before are removed first, so that no folder holds parts of two.
 
     Raises:
         UsageError: the directory cannot be written to.
@@ -26,6 +29,8 @@ def write_evaluation(
     figures = all_figures(evaluation, comparison)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            (directory / name).unlink(missing_ok=True)
         _write(directory / "records.jsonl", (_json(record) for record in evaluation.records))
         if evaluation.task == "retrieval":
             _write(directory / "run.trec", evaluation.run)

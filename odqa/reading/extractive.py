@@ -186,6 +186,9 @@ class ExtractiveReader:
                 f"reader.max_length is {limits.max_length}; with its stride and question length it "
                 f"must be {smallest} or more"
             )
+        for name in ("max_question_length", "max_answer_chars", "n_best"):
+            if getattr(config, name) < 1:
+                raise ConfigError(f"reader.{name} must be at least 1, got {getattr(config, name)}")
         self._model, self._config, self._limits = model, config, limits
 
     @classmethod
@@ -213,6 +216,12 @@ class ExtractiveReader:
         logits = self._model.logits([window for _, _, _, window in jobs])
         spans: dict[tuple[int, int], list[Any]] = {}
         for (row, column, pieces, window), values in zip(jobs, logits, strict=True):
+            if not np.isfinite(values).all():  # else it would pass for "no answer"
+                passage_id = candidates[row][column].passage.passage_id
+                raise OdqaError(
+                    f"the reader's scores of passage '{passage_id}' are not finite; the model is "
+                    "damaged or runs in too low a precision (try --set reader.precision=fp32)"
+                )
             spans.setdefault((row, column), []).extend(
                 decode_window(
                     values[:, 0],

@@ -26,6 +26,7 @@ _BIAS, _SLOPE = -1.25, 3.9
 _NEGATION_TAGS = {"않": "VX", "못하": "VX", "없": "VA", "아니": "VCN", "안": "MAG", "못": "MAG"}
 _REACH = 4  # morphemes behind a predicate within which its negation stands
 _LIGHT = ("있", "하", "되", "이", "수", "것")  # predicates that say nothing of their own
+_FICKLE = {0: (8,), 7: (8,), 8: (7, 0)}  # final consonants: none, ㄷ and ㄹ, in Unicode's order
 _NOMINAL = ("NN", "XR", "XSN", "SL", "SH", "SN")
 
 
@@ -90,12 +91,23 @@ def best_support(question: str, candidate: Candidate) -> Support | None:
         return None
     _, _, i = max((len(asked & (w | title)), len(asked & w), -i) for i, w in enumerate(sentences))
     head = predicate(question)
+    said = next((form for form in _forms(head) if form in texts[-i]), "")
     return Support(
         candidate,
         *spans[-i],
         coverage=len(asked & (sentences[-i] | title)) / len(asked),
-        denied=head in texts[-i] and negated(question, head) != negated(texts[-i], head),
+        denied=bool(said) and negated(question, head) != negated(texts[-i], said),
     )
+
+
+def _forms(head: str) -> list[str]:
+    """A predicate as other endings leave it; ㄹ and ㄷ come and go: 사는, 살지; 들은, 듣지."""
+    last = head[-1:]
+    if not "가" <= last <= "힣":
+        return [head] if head else []
+    other = _FICKLE.get((ord(last) - 0xAC00) % 28, ())
+    syllable = ord(last) - (ord(last) - 0xAC00) % 28
+    return [*(head[:-1] + chr(syllable + final) for final in other), head]
 
 
 def predicate(question: str) -> str:

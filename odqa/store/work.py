@@ -20,6 +20,7 @@ if sys.platform != "win32":
 
 _HERE = -100  # AT_FDCWD: relative to the current folder
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_LONGEST_NAME = 255  # bytes, on most file systems
 # what flock says on a file system that has no locks, as some network ones
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -42,6 +43,11 @@ class WorkDirectory:
             raise UsageError(
                 f"{name!r} cannot be the name of an index: it becomes a folder's name, so it may "
                 "not be empty, begin with a dot or hold a slash. Choose another with --name"
+            )
+        if len(os.fsencode(work_path(indexes_dir, name).name)) > _LONGEST_NAME:
+            raise UsageError(
+                f"the name of the index is too long for a folder's ({len(name)} characters). "
+                "Choose another with --name"
             )
         self.name = name
         self.path = work_path(indexes_dir, name)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from odqa.text.normalize import uniform_dots
+
+_DOT_BETWEEN_DIGITS = re.compile(r"(?<=\d)·(?=\d)")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -18,13 +21,14 @@ def normalize_answer(text: str) -> str:
     - spaces do not count, but between digits ("제2차 세계 대전" is "제2차 세계대전");
     - compatibility forms are folded (NFKC), and so is every kind of quote and bracket;
     - punctuation that makes another value is kept: between digits ("3.5" is not "35", "3·1" is
-      not "31"; the comma of thousands does go), a sign before a number, "+" and "#" after a Latin
-      letter ("C++" is not "C").
+      not "31", but "6·25" is "6.25"; the comma of thousands does go), a sign before a number,
+      "+" and "#" after a Latin letter ("C++" is not "C").
 
     A text of nothing but punctuation is its own key; a blank text has the key "".
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", uniform_dots(text)).casefold()
     folded = _THOUSANDS.sub("", folded.replace("\u2212", "-"))
+    folded = _DOT_BETWEEN_DIGITS.sub(".", folded)
     key = "".join(
         character for i, character in enumerate(folded) if _is_part_of_answer(folded, i, character)
     )

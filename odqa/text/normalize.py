@@ -32,9 +32,18 @@ _NOT_LETTERS = re.compile(r"[\W_]+")
 _PARENTHESIS = re.compile(r"\s*\([^()]*\)$")
 
 
+# Dots between words or numbers that other keyboards and editors write; NFKC would make ㆍ a vowel.
+_MIDDLE_DOTS = str.maketrans(dict.fromkeys("\u318d\u30fb\uff65\u2027\u2022\u2219\u22c5\u119e", "·"))
+
+
+def uniform_dots(text: str) -> str:
+    """``text`` with every kind of middle dot written "·"."""
+    return text.translate(_MIDDLE_DOTS)
+
+
 def letters(text: str) -> str:
     """Letters and digits alone, folded (NFKC): what is left of two writings of one name."""
-    return _NOT_LETTERS.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return _NOT_LETTERS.sub("", unicodedata.normalize("NFKC", uniform_dots(text)).casefold())
 
 
 def without_parenthesis(title: str) -> str:
@@ -53,6 +62,11 @@ def nfc(text: str) -> str:
     return _SURROGATE.sub("\ufffd", unicodedata.normalize("NFC", text))
 
 
+def without_invisible(text: str) -> str:
+    """``text`` without control and invisible characters, as a copied text may hold."""
+    return _UNWANTED.sub("", text)
+
+
 def clean_characters(text: str) -> str:
     """``text`` in NFC with uniform line breaks, without control and invisible characters.
 
@@ -60,7 +74,7 @@ def clean_characters(text: str) -> str:
     """
     while "&" in text and (unescaped := _ENTITY.sub(_unescape, text)) != text:
         text = unescaped
-    return nfc(_UNWANTED.sub("", _LINE_BREAK.sub("\n", text)))
+    return nfc(without_invisible(_LINE_BREAK.sub("\n", text)))
 
 
 def strip_markup(text: str) -> str:

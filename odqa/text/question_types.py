@@ -7,11 +7,14 @@ import re
 
 from odqa.text.morphemes import Morpheme, morphemes
 
-# Words that ask, in the forms in which they melt with particles and copula. 왜 is left to MeCab:
-# the syllable stands in 왜란, 왜구 and many more.
+# Words that ask, in the forms in which they melt with particles and copula (누굽니까), 무었 a
+# common misspelling; and requests ("알려 줄 수 있나요"). 왜 is left to MeCab: the syllable stands
+# in 왜란, 왜구 and many more.
 _ASKING = re.compile(
-    "누구|누가|누굴|누군|무엇|무어|무언|무얼|무슨|뭐|뭘|뭔|언제|언젠|어디|어딘|어딜|어딨|어느|어떤|어떻|어떠|"
-    "어떡|어떨|어땠|어찌|어째|어쩌|어쩐|얼마|얼만|며칠|몇|웬"
+    "누구|누가(?!복음)|누굴|누군|누굽|무엇|무었|무어|무언|무얼|무슨|뭐|뭘|뭔|뭡|뭣|"
+    "언제|언젠|언젭|언젤|어디|어딘|어딜|"
+    r"어딨|어딥|어느|어떤|어떻|어떠|어떡|어떨|어땠|어찌|어째|어쩌|어쩐|얼마|얼만|얼맙|얼말|며칠|몇|(?<![가-힣])웬(?=\s)|"
+    r"(?:알려|가르쳐|말해)\s?[주줄줘]"
 )
 _OR_ELSE = "아니면"
 _END = re.compile(r"[\s?？!.…~]+$")
@@ -21,22 +24,53 @@ _ONE_OF_TWO = re.compile(r"(?:는가|인가|니까|(?:가|나|까)요)$")
 _ADVERBS = ("MAG", "IC")  # what 왜 is where it asks
 _N, _L = 4, 8  # final consonants ㄴ and ㄹ of a syllable, in Unicode's order
 
-_YEAR = re.compile(r"몇\s*년(?!\s*(?:동안|간|마다))|[년연]도|해는|어느\s*해")
-_DATE = re.compile(
-    r"언제|언젠|몇\s*(?:년|월|세기)|며칠|날짜|시기|(?:[생출사]|출생|사망|결성|설립|패망|출시)일[은이]"
+# What the words that ask decide; "몇 년" may count years as well, "몇 년 몇 월" wants a whole date.
+_LASTING = r"\s*(?:동안|간|마다|만에|이상|이하|전|후|뒤|째|치)"
+_OF_YEAR = re.compile(
+    rf"몇\s*년(?!{_LASTING}|\s*몇)|(?:어느|어떤)\s*(?:해(?=[에를의부까인는가]|\s|$)|[년연]도)|"
+    r"(?:(?<![가-힣])해|[년연]도)[은는가]?\s*언제"
 )
-_NUMBER = re.compile(r"몇|얼마|얼만|퍼센트")
-_NAME = re.compile(r"누구|누가|누굴|누군|어디|어딘|어딜|어느|무슨|어떤|이름")
+_OF_DATE = re.compile(
+    rf"언제|언젠|언젭|언젤|몇\s*(?:월|세기|년\s*몇)|며칠(?!{_LASTING}|이나)|"
+    r"(?:어느|어떤)\s*(?:날|달|세기|시기)(?=[에를의부까인는가]|\s|$)"
+)
+_OF_PERSON_OR_PLACE = re.compile(r"누구|누가(?!복음)|누굴|누군|누굽|어디|어딘|어딜|어딥")
+_OF_ANYTHING = re.compile(
+    r"무엇|무었|무언|무얼|무슨|뭐|뭘|뭔|뭡|뭣|왜|어떻|어떠|어째|까닭|이유|원인|"
+    r"어느 (?:시대|정도|수준)"
+)
+# Without such a word the noun decides that the question ends with: "지어진 해는?", "설립 연도".
+_ENDS_WITH_YEAR = re.compile(r"(?:(?<![가-힣])해|(?<!\d)(?<!\d\s)[년연]도)(?:은|는|인가|가|를)?$")
+_ENDS_WITH_DATE = re.compile(
+    r"(?:날짜|(?<![가-힣])(?:시기|날|(?:[생출사]|출생|사망|결성|설립|패망|출시)일))(?:은|는|인가|가|이|를)?$"
+)
+_OF_NUMBER = re.compile(r"몇|며칠|얼마|얼만|얼맙|퍼센트")
+_OF_NAME = re.compile(r"어느|어떤|이름")
 
 
 @functools.lru_cache(maxsize=1024)
 def asked_for(question: str) -> str:
     """The kind of answer: "year", "date", "number", "name" (who, where, which), or "" for any.
 
-    The first that fits: "몇 년" asks for a year although 몇 asks for a number elsewhere.
+    The word that asks decides ("2008년도 수상자는 누구인가" wants a name); a noun, where it stands
+    at the end and nothing else asks ("지어진 해는?").
     """
-    kinds = (("year", _YEAR), ("date", _DATE), ("number", _NUMBER), ("name", _NAME))
-    return next((kind for kind, pattern in kinds if pattern.search(question)), "")
+    text = _END.sub("", question)
+    if _OF_YEAR.search(text):
+        return "year"
+    if _OF_DATE.search(text):
+        return "date"
+    if _OF_PERSON_OR_PLACE.search(text):
+        return "name"
+    if _OF_ANYTHING.search(text):
+        return ""
+    if _ENDS_WITH_YEAR.search(text):
+        return "year"
+    if _ENDS_WITH_DATE.search(text):
+        return "date"
+    if _OF_NUMBER.search(text):
+        return "number"
+    return "name" if _OF_NAME.search(text) else ""
 
 
 def is_polar(question: str) -> bool:
