@@ -74,11 +74,23 @@ odqa train reader --model "$build/reader-ko-7" --output "$build/reader-ko-9" \
     --train "$build/leads.json" --train "$build/written-train.json" \
     --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
     --config configs/train/reader-ko-9.yaml
-odqa train reader --model "$build/reader-ko-9" --output "$build/reader-ko-10" \
-    --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
-    --train "$build/leads.json" --train "$build/written-train.json" \
-    --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
-    --config configs/train/reader-ko-10.yaml
+from=reader-ko-9
+for run in "10a 42 71" "10b 30 72" "10c 26 73"; do
+    read -r name minutes seed <<END
+$run
+END
+    odqa train reader --model "$build/$from" --output "$build/reader-ko-$name" \
+        --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
+        --train "$build/leads.json" --train "$build/written-train.json" \
+        --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
+        --config configs/train/reader-ko-10.yaml \
+        --max-minutes "$minutes" --set loop.seed="$seed"
+    from=reader-ko-$name
+done
+python scripts/average_models.py "$build/reader-ko-10b" "$build/reader-ko-10c" \
+    "$build/reader-ko-10bc" --weight 0.6
+python scripts/average_models.py "$build/reader-ko-10a" "$build/reader-ko-10bc" \
+    "$build/reader-ko-10" --weight 0.75
 odqa train export "$build/reader-ko-10" --output "$weights/reader-ko" \
     --shared "$weights/e5-small-ko"
 

@@ -15,7 +15,7 @@ from odqa.processes import control_groups, cpu_quota, n_cores
 
 # What the default build of Korean Wikipedia needs: docs/results.md.
 _WIKIPEDIA_DISK = 4_500_000_000  # the index, and what is thrown away when it is built
-_WIKIPEDIA_MEMORY = 5_000_000_000
+_WIKIPEDIA_MEMORY = 2_500_000_000  # 1.9 GB on two cores, and some room
 _LEAST_DISK = 20_000_000  # the sample's index, and some room
 _NO_LIMIT = 1 << 60  # version 1 of control groups writes about 2 ** 63 for "no limit"
 _UTF8 = "export LC_ALL=C.UTF-8 (or any locale whose name ends in .UTF-8), or PYTHONUTF8=1"
