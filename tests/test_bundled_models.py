@@ -42,7 +42,8 @@ def test_reader_equals_the_trained_one(precision: str, most: float, mean: float)
         trained = np.stack([golden["start_logits"], golden["end_logits"]], axis=1)
         assert np.abs(logits - trained).max() < most
         assert np.abs(logits - trained).mean() < mean
-        assert logits.argmax(axis=0).tolist() == trained.argmax(axis=0).tolist()
+        best = logits.argmax(axis=0)  # two tokens may be equally good
+        assert (trained.max(axis=0) - trained[best, [0, 1]] < mean).all()
 
 
 def test_encoder_equals_the_base_model() -> None:
