@@ -46,6 +46,16 @@ _ENDS_WITH_DATE = re.compile(
 )
 _OF_NUMBER = re.compile(r"몇|며칠|얼마|얼만|얼맙|퍼센트")
 _OF_NAME = re.compile(r"어느|어떤|이름")
+_KINDS = (  # the first that fits
+    (_OF_YEAR, "year"),
+    (_OF_DATE, "date"),
+    (_OF_PERSON_OR_PLACE, "name"),
+    (_OF_ANYTHING, ""),
+    (_ENDS_WITH_YEAR, "year"),
+    (_ENDS_WITH_DATE, "date"),
+    (_OF_NUMBER, "number"),
+    (_OF_NAME, "name"),
+)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -56,21 +66,7 @@ def asked_for(question: str) -> str:
     at the end and nothing else asks ("지어진 해는?").
     """
     text = _END.sub("", question)
-    if _OF_YEAR.search(text):
-        return "year"
-    if _OF_DATE.search(text):
-        return "date"
-    if _OF_PERSON_OR_PLACE.search(text):
-        return "name"
-    if _OF_ANYTHING.search(text):
-        return ""
-    if _ENDS_WITH_YEAR.search(text):
-        return "year"
-    if _ENDS_WITH_DATE.search(text):
-        return "date"
-    if _OF_NUMBER.search(text):
-        return "number"
-    return "name" if _OF_NAME.search(text) else ""
+    return next((kind for pattern, kind in _KINDS if pattern.search(text)), "")
 
 
 def is_polar(question: str) -> bool:
