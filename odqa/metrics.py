@@ -67,8 +67,11 @@ class _TextOnly(HTMLParser):
 
 def _html_text(text: str) -> str:
     parser = _TextOnly()
-    parser.feed(text)
-    parser.close()
+    try:
+        parser.feed(text)
+        parser.close()
+    except AssertionError:  # how html.parser refuses a declaration that is none: "<![x"
+        return text
     return "".join(parser.pieces)
 
 

@@ -15,6 +15,7 @@ from odqa.evaluation.compare import compare_runs
 from odqa.evaluation.judgements import RetrievalSet
 from odqa.evaluation.losses import STAGES, differs_by_boundary, differs_by_particle, stage_of_loss
 from odqa.evaluation.output import summary_rows, write_evaluation
+from odqa.evaluation.records import open_record
 from odqa.evaluation.run import (
     Evaluation,
     evaluate_open,
@@ -24,6 +25,7 @@ from odqa.evaluation.run import (
 from odqa.evaluation.scoring import ANSWER_METRICS, RANKING_METRICS, score_answer
 from odqa.fusion import CLUES, LogLinearFusion
 from odqa.pipeline import Pipeline
+from odqa.reading.polar import PolarAnswerer
 from odqa.types import Candidate, Example, Passage, Reading
 
 PASSAGES = {
@@ -435,6 +437,16 @@ def test_only_like_can_be_compared(evaluation: Evaluation, tmp_path: Path) -> No
         compare_runs(evaluate_open(pipeline(), examples("right")), tmp_path, seed=1)
 
 
+def test_a_depth_without_the_figure_is_not_compared(tmp_path: Path) -> None:
+    deep, shallow = (evaluate_retrieval(TableRetriever(), judged(), depth=k) for k in (10, 5))
+    write_evaluation(deep, tmp_path / "deep")
+    write_evaluation(shallow, tmp_path / "shallow")
+    with pytest.raises(UsageError, match=r"ndcg@10, hit@10 cannot .* this run's depth is 5"):
+        compare_runs(shallow, tmp_path / "deep", seed=1)
+    with pytest.raises(UsageError, match=r"its depth is 5; give both runs --top-k 10"):
+        compare_runs(deep, tmp_path / "shallow", seed=1)
+
+
 def test_comparing_with_what_is_no_run(evaluation: Evaluation, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"metrics\.json: no such file"):
         compare_runs(evaluation, tmp_path, seed=1)
@@ -452,6 +464,35 @@ def test_output_place_that_is_a_file(evaluation: Evaluation, tmp_path: Path) -> 
     place.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="cannot be written"):
         write_evaluation(evaluation, place)
+
+
+def test_a_wrong_yes_is_no_loss_of_the_retrieval() -> None:
+    """The reading was there; and recall leaves out what no passage holds as a string."""
+    passage = Passage("p#0", "p", "타조", "타조는 하늘을 날지 못한다.", 0, 15)
+    answers = TableRetriever(), TableReader(), LogLinearFusion(FusionConfig())
+    asked = Example("y", "타조는 하늘을 나는가?", ("yes",), passage)
+    polar = Pipeline(*answers, n_passages=1, polar=PolarAnswerer())
+    trace = polar.trace_passages([asked.question], [[passage]], k=5)[0]
+    assert [answer.text for answer in trace.prediction.answers] == ["no", "yes"]
+    record = open_record(
+        asked, trace, trace.candidates, may_abstain=False, n_passages=1, seconds=0.0
+    )
+    assert record["stage"] == "fusion"
+    assert "recall" not in record
+    assert "first_stage_recall" not in record
+
+
+def test_what_is_right_was_not_lost_before_it_was_read() -> None:
+    """Brackets do not count for the metric, so they must not for the search of the loss."""
+    stage = stage_of_loss(
+        ["《훈민정음》"],
+        "세종",
+        "세종",
+        candidates=["훈민정음은 세종이 만들었다."],
+        retrieved=None,
+        readings=["세종", "훈민정음"],
+    )
+    assert stage == "fusion"
 
 
 def test_docs_name_every_metric_and_stage() -> None:

@@ -73,6 +73,7 @@ def test_korquad2_strips_html_and_spacing() -> None:
     assert metrics.korquad2_em("<b>세종</b> 대왕", ["세종대왕"]) == 1.0
     assert metrics.korquad2_em("세종&amp;대왕", ["세종대왕"]) == 1.0
     assert metrics.korquad2_em("1 < 2", ["1 2"]) == 1.0  # no tag: the sign is a symbol
+    assert metrics.korquad2_em("<![foo", ["<![foo"]) == 1.0  # html.parser gives up on these
     assert metrics.korquad2_f1("<td>세종</td>", ["세종대왕"]) == pytest.approx(
         2 * 1 * (2 / 4) / (1 + 2 / 4)
     )

@@ -109,6 +109,17 @@ def test_a_verb_is_known_in_its_other_forms(question: str, sentence: str) -> Non
     assert support.denied
 
 
+def test_passages_that_share_no_word_say_nothing() -> None:
+    text = "훈민정음은 조선에서 만든 글자이다."
+    passage = Passage("a#0", "a", "훈민정음", text, 0, len(text))
+    readings, prediction = PolarAnswerer().answer(
+        "파리는 프랑스의 수도인가요?", [Candidate(passage, 1.0, 0, "sparse")], k=5
+    )
+    assert readings == []
+    assert prediction.answers == ()
+    assert prediction.no_answer_probability == 1.0
+
+
 def test_no_passage_no_answer() -> None:
     assert PolarAnswerer().answer("해가 뜨나요?", [], k=5)[1].answers == ()
 

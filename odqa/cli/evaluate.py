@@ -16,7 +16,7 @@ from odqa.cli.options import (
 )
 from odqa.cli.output import Progress, ResultStream
 from odqa.config import Config, CorpusConfig
-from odqa.errors import InputError, UsageError
+from odqa.errors import InputError
 
 if TYPE_CHECKING:
     from odqa.evaluation.run import Evaluation
@@ -126,14 +126,16 @@ def _retrieval(arguments: argparse.Namespace, config: Config, progress: Progress
 
     index, corpus = _index(arguments)
     judged = read_retrieval_set(arguments.dataset, arguments.split, corpus=corpus)
+    retriever = open_retriever(index, config, arguments.retriever)
+    reranker = create_reranker(config.rerank, config.dense)
     return evaluate_retrieval(
-        open_retriever(index, config, arguments.retriever),
+        retriever,
         judged,
         level=arguments.level,
         depth=arguments.top_k,
-        reranker=create_reranker(config.rerank, config.dense),
+        reranker=reranker,
         rerank_depth=config.rerank.depth,
-        tag=run_tag(config),
+        tag=run_tag(retriever, reranker),
         seed=config.seed,
         progress=progress,
     )
@@ -151,8 +153,10 @@ def _index(arguments: argparse.Namespace) -> tuple[Path, CorpusConfig]:
 
 def _check_folders(arguments: argparse.Namespace) -> None:
     """What would spoil the end of a long run, found before it."""
-    if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
-        raise UsageError(f"{arguments.output}: is a file; --output needs the name of a folder")
+    if arguments.output is not None:
+        from odqa.evaluation.output import check_writable
+
+        check_writable(arguments.output)
     if arguments.compare is not None and not (arguments.compare / "metrics.json").is_file():
         raise InputError(
             "is no finished run (no metrics.json in it); give --compare the --output of one",
@@ -164,10 +168,11 @@ def _with_settings(
     evaluation: Evaluation, arguments: argparse.Namespace, config: Config
 ) -> Evaluation:
     """The figures with what they are the figures of."""
+    index = None if arguments.task == "reading" else _index(arguments)[0].name
     settings: dict[str, Any] = {
         "dataset": arguments.dataset,
         "split": arguments.split,
-        "index": arguments.index,
+        "index": arguments.index or index,
         "config": dataclasses.asdict(config),
     }
     return dataclasses.replace(evaluation, metrics=evaluation.metrics | settings)

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from odqa.cli.options import (
     add_index_options,
@@ -20,6 +20,10 @@ from odqa.cli.questions import Question, batches, one_question, read_questions
 from odqa.config import Config
 from odqa.errors import UsageError
 from odqa.types import Candidate
+
+if TYPE_CHECKING:
+    from odqa.protocols import Reranker
+    from odqa.retrieval.ranking import RowRetriever
 
 NAME = "search"
 HELP = "find passages for a question"
@@ -68,8 +72,7 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
         with open_output(arguments.output) as file:
             for question, candidates in results:
                 file.writelines(
-                    f"{line}\n"
-                    for line in trec_lines(question.question_id, candidates, run_tag(config))
+                    f"{line}\n" for line in trec_lines(question.question_id, candidates, search.tag)
                 )
         if arguments.json:
             stream.json(_summary(arguments.output, questions, time.perf_counter() - started))
@@ -82,14 +85,20 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
         print_passages(stream.console(), next(results)[1])
     else:
         for question, candidates in results:
-            for line in trec_lines(question.question_id, candidates, run_tag(config)):
+            for line in trec_lines(question.question_id, candidates, search.tag):
                 stream.line(line)
 
 
 class Search:
-    """A first stage and, for the hybrid one, the configured second stage."""
+    """A first stage and, for the hybrid one, the configured second stage.
 
-    def __init__(self, retriever: Any, reranker: Any, rerank_depth: int) -> None:
+    ``tag`` names both in a TREC run.
+    """
+
+    def __init__(
+        self, retriever: RowRetriever, reranker: Reranker | None, rerank_depth: int
+    ) -> None:
+        self.tag = run_tag(retriever, reranker)
         self._retriever = retriever
         self._reranker = reranker
         self._rerank_depth = rerank_depth
@@ -137,10 +146,9 @@ def candidate_record(candidate: Candidate, rank: int) -> dict[str, Any]:
     }
 
 
-def run_tag(config: Config) -> str:
+def run_tag(retriever: RowRetriever, reranker: Reranker | None) -> str:
     """The last column of a TREC run: the first stage, and whether a second followed."""
-    leg = config.retrieval.retriever
-    return f"odqa-{leg}" if config.rerank.encoder == "none" else f"odqa-{leg}-rerank"
+    return f"odqa-{retriever.source}" + ("" if reranker is None else "-rerank")
 
 
 def _results(

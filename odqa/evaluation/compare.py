@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,18 @@ def compare_runs(evaluation: Evaluation, earlier: Path, *, seed: int) -> dict[st
                 f"--compare {earlier}: its {key} is '{figures.get(key)}', this run's "
                 f"'{evaluation.metrics.get(key)}'; only runs of the same kind can be compared"
             )
-    theirs = _read_scores(earlier / "records.jsonl")
+    names = scoring.HEADLINES[evaluation.task]
+    for which, run in (("its", figures), ("this run's", evaluation.metrics)):
+        if missing := [name for name in names if name not in run]:
+            raise UsageError(
+                f"--compare {earlier}: {', '.join(missing)} cannot be compared, for {which} depth "
+                f"is {run.get('depth')}; give both runs --top-k 10 or more"
+            )
+    theirs = _read_scores(earlier / "records.jsonl", names)
     ours = {record["id"]: record["scores"] for record in evaluation.records}
     _check_same_questions(set(ours), set(theirs), earlier)
     comparison: dict[str, Any] = {"earlier": str(earlier), "n": len(ours)}
-    for name in scoring.HEADLINES[evaluation.task]:
+    for name in names:
         comparison[name] = _compare(name, ours, theirs, seed)
     return comparison | _mcnemar(BINARY[evaluation.task], ours, theirs)
 
@@ -49,9 +56,8 @@ def _compare(
     theirs: Mapping[str, Mapping[str, float]],
     seed: int,
 ) -> dict[str, float]:
-    """A score that a record lacks counts 0."""
     scale = scoring.scale_of(name)
-    pairs = [(ours[q].get(name, 0.0), theirs[q].get(name, 0.0)) for q in ours]
+    pairs = [(ours[q][name], theirs[q][name]) for q in ours]
     tested = statistics.paired_bootstrap([a for a, _ in pairs], [b for _, b in pairs], seed=seed)
     return {
         "ours": scale * scoring.mean(a for a, _ in pairs),
@@ -65,8 +71,8 @@ def _mcnemar(
     ours: Mapping[str, Mapping[str, float]],
     theirs: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    gained = [q for q in ours if ours[q].get(name, 0.0) > theirs[q].get(name, 0.0)]
-    lost = [q for q in ours if ours[q].get(name, 0.0) < theirs[q].get(name, 0.0)]
+    gained = [q for q in ours if ours[q][name] > theirs[q][name]]
+    lost = [q for q in ours if ours[q][name] < theirs[q][name]]
     return {
         "mcnemar": {
             "metric": name,
@@ -98,16 +104,15 @@ def _read_metrics(path: Path) -> Mapping[str, Any]:
     return figures
 
 
-def _read_scores(path: Path) -> dict[str, Mapping[str, float]]:
-    return dict(_scores(path))
+def _read_scores(path: Path, names: Sequence[str]) -> dict[str, Mapping[str, float]]:
+    return dict(_scores(path, names))
 
 
-def _scores(path: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
+def _scores(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Mapping[str, float]]]:
     for number, line in read_lines(path):
         try:
             record = json.loads(line)
-            scores = {name: float(value) for name, value in record["scores"].items()}
-            yield str(record["id"]), scores
+            yield str(record["id"]), {name: float(record["scores"][name]) for name in names}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            message = "is no record of an evaluation with 'id' and 'scores'"
+            message = f"is no record of an evaluation with 'id' and 'scores' ({', '.join(names)})"
             raise InputError(message, path=path, line=number) from error

@@ -36,7 +36,8 @@ def stage_of_loss(
     ``prediction`` is what was given ("" for none), ``best_answer`` what would have been given had
     something had to be. ``candidates`` are the texts that were read and ``retrieved`` as many of
     the first stage's; None where the gold passage was given, so that nothing could be lost there.
-    ``readings`` are the texts of all readings.
+    ``readings`` are the texts of all readings; a right one among them, a span or not, was not lost
+    before it.
     """
     if not golds:
         return "unanswerable" if prediction.strip() else None
@@ -44,14 +45,15 @@ def stage_of_loss(
         return None
     if _is_right(best_answer, golds):
         return "abstention"
-    if candidates is not None and not _held(candidates, golds):
+    found = any(_is_right(text, golds) for text in readings)
+    if candidates is not None and not found and not _held(candidates, golds):
         return "rerank" if retrieved is not None and _held(retrieved, golds) else "retrieval"
     if best_answer.strip():
         if any(differs_by_particle(best_answer, gold) for gold in golds):
             return "particle"
         if any(differs_by_boundary(best_answer, gold) for gold in golds):
             return "boundary"
-    return "fusion" if any(_is_right(text, golds) for text in readings) else "reader"
+    return "fusion" if found else "reader"
 
 
 def differs_by_particle(prediction: str, gold: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,27 @@ def write_evaluation(
         _write(directory / "report.html", [render_report(evaluation, comparison)])
         _write(directory / "metrics.json", [_json(figures, indent=1)])
     except OSError as error:
-        raise UsageError(f"{directory}: cannot be written to ({error.strerror})") from error
+        raise _cannot_write(directory, error) from error
+
+
+def check_writable(directory: Path) -> None:
+    """See that a run can be written to ``directory``, which is made where it is missing.
+
+    Raises:
+        UsageError: it cannot, or it is a file.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
+
+
+def _cannot_write(directory: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{directory}: cannot be written to ({error.strerror}); --output needs the name of a folder"
+    )
 
 
 def all_figures(evaluation: Evaluation, comparison: Mapping[str, Any] | None) -> dict[str, Any]:

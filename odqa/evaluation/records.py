@@ -13,6 +13,7 @@ from odqa.evaluation import scoring
 from odqa.evaluation.judgements import RetrievalSet
 from odqa.evaluation.losses import stage_of_loss
 from odqa.pipeline import Trace
+from odqa.reading.polar import NO, YES
 from odqa.types import Candidate, Example, Reading
 
 N_ANSWERS = 10
@@ -56,7 +57,7 @@ def open_record(
         "candidates": [_candidate(candidate, golds) for candidate in trace.candidates],
         "seconds": seconds,
     }
-    if golds:
+    if golds and best not in (YES, NO):  # no passage holds these as a string
         deep = [candidate.passage.text for candidate in first_stage]
         record["recall"] = scoring.answer_recall(texts, golds, n_passages)
         record["first_stage_recall"] = scoring.answer_recall(deep, golds, scoring.CUTS[-1])

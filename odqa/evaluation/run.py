@@ -220,11 +220,11 @@ def _answer_figures(
 
 
 def _retrieval_part(records: Sequence[dict[str, Any]], pipeline: Pipeline) -> dict[str, Any]:
-    answerable = [record for record in records if record["answers"]]
+    asked_a_span = [record for record in records if "recall" in record]
     return {
         "n_passages": pipeline.n_passages,
-        "answer_recall": scoring.mean_scores(answerable, key="recall"),
-        "first_stage_answer_recall": scoring.mean_scores(answerable, key="first_stage_recall"),
+        "answer_recall": scoring.mean_scores(asked_a_span, key="recall"),
+        "first_stage_answer_recall": scoring.mean_scores(asked_a_span, key="first_stage_recall"),
     }
 
 

@@ -63,10 +63,11 @@ class PolarAnswerer:
         """Each passage's readings for both answers, and the prediction: at most ``k`` answers.
 
         The best-supported sentence alone decides: P(yes) = 1 / (1 + exp(-(a + b * support))).
-        Readings and answers are no spans; the evidence is each passage's sentence. Where no
-        passage has a word, there is no answer.
+        Readings and answers are no spans; the evidence is each passage's sentence. A passage
+        that shares no word with the question says nothing; where all are so, there is no answer.
         """
-        found = [s for s in (best_support(question, c) for c in candidates) if s is not None]
+        supports = (best_support(question, candidate) for candidate in candidates)
+        found = [s for s in supports if s is not None and s.coverage > 0]
         found.sort(key=lambda s: (-s.coverage, s.candidate.rank))
         if not found:
             return [], Prediction(question, (), 1.0)
