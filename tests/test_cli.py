@@ -461,6 +461,14 @@ def test_a_terminal_wraps_wide_characters(home: Path) -> None:
     assert all(cell_len(line.rstrip()) <= 40 for line in plain.splitlines())
 
 
+def test_json_at_a_terminal_is_one_object_on_several_lines(home: Path) -> None:
+    command = [sys.executable, "-m", "odqa", "search", "--json", "--retriever", "sparse", "거북선"]
+    code, out = in_terminal(home, b"", command)
+    assert code == 0
+    assert json.loads(out[out.index("{") :])["candidates"][0]["title"] == "거북선"
+    assert len(out.splitlines()) > 5
+
+
 def test_without_a_question_a_terminal_gets_a_prompt(home: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); from small_components import *\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,11 +12,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Run
+
+from odqa.errors import OdqaError
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -101,7 +105,11 @@ def test_health_and_page(address: str) -> None:
         ({"question": " \n"}, "empty"),
         ({"question": 3}, "must be strings"),
         ({"question": "가", "id": 3}, "must be strings"),
-        ({"question": "\ud800"}, "Unicode"),
+        ({"question": "\ud800"}, "half a character"),
+        ({"question": "가", "id": "\ud800"}, "half a character"),
+        ({"\ud800": 1}, "unknown field"),
+        (b"[" * 50_000, "no JSON"),
+        ({"question": "가" * 10_001}, "longer than 10,000 characters"),
         ({"question": "가", "topn": 3}, "unknown field 'topn'; known: explain, id"),
         ({"question": "가", "top_n": 0}, "'top_n' must be a whole number"),
         ({"question": "가", "top_n": True}, "'top_n' must be"),
@@ -117,6 +125,53 @@ def test_a_bad_request_is_refused(address: str, body: Any, message: str) -> None
     assert status == 400
     assert message in found["error"]
     assert post(f"{address}/ask", {"question": "거북선"})[0] == 200  # it goes on
+
+
+def test_other_errors_are_json_too(address: str) -> None:
+    assert post(f"{address}/nowhere", {})[0] == 404
+    status, found = post(f"{address}/health", {})
+    assert status == 405
+    assert found == {"error": "Method Not Allowed"}
+
+
+def test_a_fault_of_the_system_is_told_as_json() -> None:
+    from starlette.testclient import TestClient
+
+    from odqa.cli.web import make_app
+
+    class Damaged:
+        index = "small"
+
+        def answer(self, *_: Any, **__: Any) -> Any:
+            raise OdqaError("a block of the index is damaged")
+
+    client = TestClient(make_app(Damaged()))  # type: ignore[arg-type]
+    response = client.post("/ask", json={"question": "가"})
+    assert response.status_code == 500
+    assert response.json() == {"error": "a block of the index is damaged"}
+
+
+def test_the_page_marks_the_sentence_of_a_yes_and_the_span_of_a_name() -> None:
+    """The page's own function, run by Node where there is one."""
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no Node here")
+    page = files("odqa.cli").joinpath("page.html").read_text(encoding="utf-8")
+    found = re.search(r"^function partsOf.*?^}$", page, re.DOTALL | re.MULTILINE)
+    assert found
+    evidence = [
+        {"text": "𝄞는 높은음자리표.", "start": 3, "end": 9},
+        {
+            "text": "앞. 타조는 못 난다. 뒤.",
+            "start": None,
+            "end": None,
+            "sentence": "타조는 못 난다.",
+        },
+    ]
+    script = f"{found[0]}; console.log(JSON.stringify({json.dumps(evidence)}.map(partsOf)))"
+    shown = subprocess.run([node, "-e", script], capture_output=True, check=True, encoding="utf-8")
+    assert json.loads(shown.stdout) == [
+        ["𝄞는 ", "높은음자리표", "."], ["앞. ", "못 난다.", " 뒤."],
+    ]  # fmt: skip
 
 
 def test_a_port_in_use_is_said(odqa: Run) -> None:

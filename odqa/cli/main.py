@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ from odqa.cli.output import ResultStream, ResultsUnreadError
 from odqa.errors import MissingDependencyError, OdqaError
 
 _DESCRIPTION = "Korean open-domain question answering over your own text."
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # how numpy says it
 _EXTRAS = {  # packages of which no lower layer has said already how they are installed
     "torch": "hf",
     "transformers": "hf",
@@ -120,6 +123,11 @@ def _explain(error: Exception) -> str:
             "not enough memory. Read fewer passages at once (--set reader.batch_tokens=2048) or "
             "build without vectors (--retriever sparse)"
         )
+    if isinstance(error, OSError) and (
+        error.errno == errno.ENOSPC or _SHORT_WRITE.fullmatch(str(error))
+    ):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}the disk is full. Make room and run the command again"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"

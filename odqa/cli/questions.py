@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from odqa.errors import InputError, UsageError
+from odqa.text.normalize import without_invisible
 from odqa.types import Passage
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ def read_questions(path: Path) -> list[Question]:
                 line=number,
                 field="id",
             )
-        if not question.text.strip():
+        if not without_invisible(question.text).strip():
             raise InputError("the question is empty", path=path, line=number, field="question")
         questions[question.question_id] = question
     if not questions:
@@ -70,7 +71,7 @@ def stdin_questions() -> Iterator[Question]:
         stream = (line.encode("utf-8", "surrogatepass") for line in sys.stdin)
     for number, line in enumerate(stream, start=1):
         text = _decode(line, Path("stdin"), number).strip()
-        if text:
+        if without_invisible(text).strip():
             yield Question(str(number), text)
 
 
@@ -92,6 +93,11 @@ def read_passages(path: Path) -> list[Passage]:
         Passage(d.doc_id, _article_of(d.doc_id), d.title, d.text, 0, len(d.text))
         for d in read_documents(path)
     ]
+
+
+def is_valid_text(value: str) -> bool:
+    """Neither a NUL nor half a character (a surrogate), which JSON can both write."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -148,7 +154,7 @@ def _from_json(line: str, path: Path, number: int) -> Question:
                 line=number,
                 field=field,
             )
-        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        if not is_valid_text(value):
             raise InputError(
                 "is not valid Unicode text: it holds a NUL or half a character",
                 path=path,

@@ -85,7 +85,7 @@ class Service:
         """A record for each question.
 
         Raises:
-            UsageError: a question is empty or too long.
+            UsageError: a question is empty.
         """
         traces = self._pipeline.trace([question.text for question in questions], k=top_n)
         return [
@@ -97,7 +97,7 @@ class Service:
         """The first passages, with the second stage if one is configured.
 
         Raises:
-            UsageError: the question is empty or too long.
+            UsageError: the question is empty.
         """
         found = self._pipeline.retrieve([question], k=top_k)[0]
         records = [candidate_record(c, rank) for rank, c in enumerate(found, start=1)]
@@ -110,6 +110,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # who reads the address may connect at once
     except OSError as error:
         listener.close()
         raise OdqaError(

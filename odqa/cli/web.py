@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from odqa import __version__
-from odqa.cli.questions import Question
-from odqa.errors import UsageError
+from odqa.cli.questions import Question, is_valid_text
+from odqa.errors import OdqaError, UsageError
 
 if TYPE_CHECKING:
     from odqa.cli.serve import Service
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1_000_000  # of a request
 MOST_QUESTIONS = 256
 MOST_RESULTS = 1_000
+MOST_CHARACTERS = 10_000  # of a question: so many take a third of a second to split into morphemes
 
 T = TypeVar("T")
 
@@ -61,13 +63,26 @@ def make_app(service: Service) -> Starlette:
     async def refused(request: Request, error: Exception) -> Response:
         return _json({"error": str(error)}, status=400)
 
+    async def failed(request: Request, error: Exception) -> Response:
+        return _json({"error": str(error) or type(error).__name__}, status=500)
+
+    async def no_such_place(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _json({"error": error.detail}, status=error.status_code, headers=error.headers)
+
     routes = [
         Route("/", page),
         Route("/ask", ask, methods=["POST"]),
         Route("/search", search, methods=["POST"]),
         Route("/health", health),
     ]
-    return Starlette(routes=routes, exception_handlers={UsageError: refused})
+    handlers = {
+        UsageError: refused,
+        OdqaError: failed,
+        HTTPException: no_such_place,
+        Exception: failed,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 async def _body(request: Request, allowed: set[str]) -> dict[str, Any]:
@@ -79,7 +94,7 @@ async def _body(request: Request, allowed: set[str]) -> dict[str, Any]:
             raise UsageError(f"the request is longer than {MOST_BYTES:,} bytes")
     try:
         body = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the request is no JSON in UTF-8 ({error})") from error
     if not isinstance(body, dict):
         raise UsageError('the request must be a JSON object such as {"question": "…"}')
@@ -107,6 +122,10 @@ def _question(fields: Mapping[str, Any], default_id: str) -> Question:
         raise UsageError("'question' and 'id' must be strings")
     if not text.strip():
         raise UsageError("the question is empty: ask something")
+    if not (is_valid_text(text) and is_valid_text(name)):
+        raise UsageError("'question' and 'id' must not hold a NUL or half a character")
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(f"the question is longer than {MOST_CHARACTERS:,} characters")
     return Question(name, text)
 
 
@@ -124,5 +143,8 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _json(value: Mapping[str, Any], *, status: int = 200) -> Response:
-    return JSONResponse(dict(value), status_code=status)
+def _json(
+    value: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    content = json.dumps(dict(value), ensure_ascii=False).encode("utf-8", "replace")
+    return Response(content, status, headers, media_type="application/json")

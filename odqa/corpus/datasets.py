@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from odqa.corpus import clean_text, read_documents, split_passages
 from odqa.corpus.korquad import read_contexts
 from odqa.corpus.opening import read_lines
 from odqa.errors import InputError, UsageError
-from odqa.text.normalize import nfc
+from odqa.text.normalize import nfc, without_invisible
 from odqa.types import Document, Example, Passage
 
 SAMPLE = "sample"
@@ -121,11 +122,8 @@ def _korquad_example(
         text = _text(answer, "text", path, None, place)
         hint = answer.get("answer_start", answer.get("start_idx", 0))
         found.setdefault(text, _nearest(passage.text, text, hint if type(hint) is int else 0))
-    known = all(start >= 0 for start in found.values())
     kept = {"question_type": record["question_type"]} if "question_type" in record else {}
-    return Example(
-        question_id, question, tuple(found), passage, tuple(found.values()) if known else (), kept
-    )
+    return Example(question_id, question, tuple(found), passage, _leading(found.values()), kept)
 
 
 def _answer_records(
@@ -187,14 +185,13 @@ def _jsonl_example(record: Mapping[str, Any], path: Path, number: int) -> Exampl
 
 
 def _leading_starts(answers: Sequence[str], passage: Passage | None) -> tuple[int, ...]:
-    """The offsets of the first answers, up to the first that does not stand in the passage."""
-    starts: list[int] = []
     text = passage.text if passage is not None else ""
-    for answer in answers:
-        if (start := text.find(answer)) < 0:
-            break
-        starts.append(start)
-    return tuple(starts)
+    return _leading(text.find(answer) for answer in answers)
+
+
+def _leading(starts: Iterable[int]) -> tuple[int, ...]:
+    """The offsets of the first answers, up to the first that does not stand in the passage."""
+    return tuple(itertools.takewhile(lambda start: start >= 0, starts))
 
 
 def _read_sample(split: str, corpus: CorpusConfig) -> list[Example]:
@@ -236,7 +233,7 @@ def _text(
     record: Mapping[str, Any], name: str, path: Path, line: int | None, place: str = ""
 ) -> str:
     value = record.get(name)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not without_invisible(value).strip():
         problem = "is missing" if value is None else "must be a string that is not empty"
         raise InputError(f"{place}{problem}", path=path, line=line, field=name)
     return nfc(value)

@@ -61,6 +61,11 @@ def extra_elastic(surroundings: Surroundings) -> Finding:
     return _extra("elastic")
 
 
+def extra_serve(surroundings: Surroundings) -> Finding:
+    """What `odqa serve` needs."""
+    return _extra("serve")
+
+
 @functools.cache
 def declared() -> tuple[str, list[Requirement]]:
     """The bounds of Python and the requirements, those of extras marked.

@@ -45,6 +45,7 @@ TASKS = (
     Task("extra train", "packages.extra_train"),
     Task("extra gpu", "packages.extra_gpu"),
     Task("extra elastic", "packages.extra_elastic"),
+    Task("extra serve", "packages.extra_serve"),
     Task("mecab packages", "korean.packages"),
     Task(
         "mecab dictionary",
