@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -174,7 +175,7 @@ def test_a_loss_that_is_no_number_is_said(tmp_path: Path, precision: str) -> Non
 @pytest.mark.parametrize(
     "setting",
     ["batch_size=0", "learning_rate=0.0", "warmup=1.0", "schedule=steep", "log_to=[paper]",
-     "patience=-1", "save_every=-1", "eval_batch_size=0"],
+     "patience=-1", "save_every=-1", "eval_batch_size=0", "seed=-1"],
 )  # fmt: skip
 def test_values_that_mean_nothing_are_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"loop\.{setting.split('=')[0]}"):
@@ -299,6 +300,35 @@ def test_any_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None:
         assert same(rest.weights(), whole.weights())
     with pytest.raises(InputError, match="no checkpoint 'checkpoint-9'; it has: checkpoint-1"):
         train(Line(), replace(loop, resume="checkpoint-9"), tmp_path)
+
+
+def test_a_late_evaluation_is_in_the_last_checkpoint(tmp_path: Path) -> None:
+    """Step 6 is saved when due, and evaluated only after; it is the best of more steps."""
+    config = replace(LOOP, save_every=2, eval_every=4)
+    train(Line(iter([1.0, 9.0])), config, tmp_path)
+    longer = replace(config, max_steps=10)
+    found = train(Line(iter([2.0, 3.0])), longer, tmp_path)
+    assert found["best_step"] == 6
+    assert found["evaluations"].keys() == {"4", "6", "8", "10"}
+
+
+def test_a_best_checkpoint_that_is_gone_is_no_longer_the_best(tmp_path: Path) -> None:
+    config = replace(LOOP, save_every=2, eval_every=2, keep_checkpoints=0)
+    train(Line(iter([9.0, 1.0, 3.0])), config, tmp_path)
+    checkpoints.remove(tmp_path / "checkpoint-2")
+    found = train(Line(iter([2.0])), replace(config, max_steps=8), tmp_path)
+    assert found["best_step"] == 6
+
+
+def test_what_is_set_now_is_what_goes_on(tmp_path: Path) -> None:
+    """Weight decay and epsilon are as changeable as the rate: the optimiser's old ones go."""
+    train(Line(), LOOP, tmp_path)
+    longer = replace(LOOP, max_steps=9)
+    kept, decayed = Line(), Line()
+    shutil.copytree(tmp_path, tmp_path / "twin")
+    train(kept, longer, tmp_path)
+    train(decayed, replace(longer, weight_decay=5.0), tmp_path / "twin")
+    assert not same(kept.weights(), decayed.weights())
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -144,6 +144,34 @@ def test_the_command_writes_a_set_that_can_be_read(tmp_path: Path) -> None:
     assert main(["train", "questions", str(tmp_path / "no.jsonl"), "--output", str(path)]) == 2
 
 
+def test_leads_and_the_rest_stand_in_their_own_contexts(tmp_path: Path) -> None:
+    """Both have a passage #0 of their article, cut otherwise."""
+    path = tmp_path / "made.json"
+    write_questions(make_questions(read_documents("sample"), QuestionConfig(leads=2)), path)
+    for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            for record in paragraph["qas"]:
+                (answer,) = record["answers"]
+                assert paragraph["context"].startswith(answer["text"], answer["answer_start"])
+
+
+def test_articles_of_a_set_without_titles_are_left_out_by_its_questions(tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    record = {
+        "id": "1",
+        "question": "거북선은 누가 만들었나?",
+        "answers": ["세종"],
+        "context": "세종.",
+    }
+    held.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    path = tmp_path / "made.json"
+    command = ["train", "questions", "sample", "--output", str(path)]
+    assert main(command) == 0
+    assert '"title": "거북선"' in path.read_text(encoding="utf-8")
+    assert main([*command, "--without", str(held)]) == 0
+    assert '"title": "거북선"' not in path.read_text(encoding="utf-8")
+
+
 def test_what_is_half_written_has_no_name(tmp_path: Path) -> None:
     def dying() -> Iterator[MadeQuestion]:
         yield from made(3, QuestionConfig())
@@ -156,7 +184,13 @@ def test_what_is_half_written_has_no_name(tmp_path: Path) -> None:
     assert path.read_text() == "before"
 
 
-@pytest.mark.parametrize("setting", ["agreement=0.0", "questions=0", "depth=0", "found=book"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "agreement=0.0", "questions=0", "depth=0", "found=book", "per_article=0", "seed=-1",
+        "shortest_passage=0", "longest_passage=100", "cleft=1.5",
+    ],
+)  # fmt: skip
 def test_bounds_that_mean_nothing_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=setting.split("=")[0]):
         set_values(QuestionConfig(), [setting]).check()

@@ -178,6 +178,25 @@ def test_labels_by_hand(settings: ReaderTrainingConfig) -> None:
     assert len(kept) == 1
 
 
+def test_what_does_not_stand_there_teaches_nothing(
+    settings: ReaderTrainingConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(settings, negatives=0.0, empty_windows=1.0, max_length=32, stride=4)
+    tokenizer = load_reader_tokenizer(config.model, morphemes=True, titles=True)
+    examples = [question("가 나 가", "다"), question("가 나 가", "다", "나", starts=())]
+    (window,) = labelled_windows(examples, tokenizer, config)
+    n = len(window.ids)
+    assert (window.question, window.start, window.end) == (1, n - 3, n - 3)  # the second answer
+    assert "1 questions passed over: no answer stands in the passage" in caplog.text
+    # a window with the answer's string at another place than the one that was marked
+    twice = question("나" + " 가" * 60 + " 나", "나", starts=(0,))
+    starts = [w.start > 0 for w in labelled_windows([twice], tokenizer, config)]
+    once = question("나" + " 가" * 60 + " 다", "나", starts=(0,))
+    assert len(starts) == len(labelled_windows([once], tokenizer, config)) - 1
+    assert starts[0]
+    assert not any(starts[1:])
+
+
 def test_pieces_are_hidden_but_never_the_layout(settings: ReaderTrainingConfig) -> None:
     config = replace(settings, token_dropout=0.5)
     task = ReaderTask(EXAMPLES[:4], config, load_model(config))
@@ -336,6 +355,12 @@ def test_what_cannot_be_trained_is_said(settings: ReaderTrainingConfig, tmp_path
         train_reader(EXAMPLES, replace(settings, best_by="jamo_distance"), tmp_path)
     with pytest.raises(ConfigError, match="reads at most 512 tokens"):
         train_reader(EXAMPLES, replace(settings, max_length=600), tmp_path)
+    for name, value in (
+        ("max_length", 40), ("stride", -1), ("n_best", 0), ("token_dropout", 1.5),
+        ("frozen_layers", 100), ("hidden_dropout", -0.5),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"^{name}"):
+            train_reader(EXAMPLES, replace(settings, **{name: value}), tmp_path)
     with pytest.raises(UsageError, match="no passages"):
         train_reader(EXAMPLES, settings, tmp_path, dev=[Example("q", "무엇?", ("답",))])
     with pytest.raises(OdqaError, match="--model 'no/such"):
@@ -343,6 +368,8 @@ def test_what_cannot_be_trained_is_said(settings: ReaderTrainingConfig, tmp_path
     train_reader(EXAMPLES, settings, tmp_path)
     with pytest.raises(UsageError, match=r"training data.*--overwrite"):
         train_reader(EXAMPLES[:6], settings, tmp_path)
+    with pytest.raises(UsageError, match=r"evaluation data.*--overwrite"):
+        train_reader(EXAMPLES, settings, tmp_path, dev=EXAMPLES[:2])
 
 
 def test_the_model_card_says_what_the_record_says(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import time
 from pathlib import Path
 
 from odqa.errors import ConfigError, OdqaError
 
 logger = logging.getLogger(__name__)
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXPORTED_PRECISIONS = ("auto", "fp32", "int8")
 
@@ -22,10 +24,13 @@ def pick_device(wanted: str) -> str:
     """``auto`` becomes ``cuda`` where there is a GPU, else ``cpu``.
 
     Raises:
+        ConfigError: it names no device.
         OdqaError: a CUDA device is asked for and there is none.
     """
     import torch
 
+    if not _DEVICE.fullmatch(wanted):
+        raise ConfigError(f"device '{wanted}' is unknown; known: auto, cpu, cuda, cuda:N")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():

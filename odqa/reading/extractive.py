@@ -158,6 +158,38 @@ def positions(model: Any) -> int:
     return n if padding is None else n - padding - 1
 
 
+def check_limits(config: ReaderConfig, most: int, *, section: str = "reader.") -> WindowLimits:
+    """The limits of a reader's windows.
+
+    Args:
+        config: of the reader.
+        most: tokens that its model reads.
+        section: what stands before the settings' names where they are set.
+
+    Raises:
+        ConfigError: they do not fit each other or the model.
+    """
+    for name, least in (("max_question_length", 1), ("max_answer_chars", 1), ("n_best", 1),
+                        ("stride", 0)):  # fmt: skip
+        if getattr(config, name) < least:
+            raise ConfigError(
+                f"{section}{name} must be at least {least}, got {getattr(config, name)}"
+            )
+    limits = WindowLimits(config.max_length, config.stride, config.max_question_length)
+    if limits.max_length > most:
+        raise ConfigError(
+            f"{section}max_length is {limits.max_length}, but the model '{config.model}' reads "
+            f"at most {most} tokens; set it to {most} or less"
+        )
+    smallest = limits.max_question_length + limits.max_title_length + limits.stride + 8
+    if limits.max_length < smallest:
+        raise ConfigError(
+            f"{section}max_length is {limits.max_length}; with its stride and question length it "
+            f"must be {smallest} or more"
+        )
+    return limits
+
+
 def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Indices in batches of similar length, of at most ``batch_tokens`` with their padding."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
@@ -174,22 +206,8 @@ class ExtractiveReader:
     """Reads every window of every candidate and decodes the best spans of each passage."""
 
     def __init__(self, model: SpanModel, config: ReaderConfig) -> None:
-        limits = WindowLimits(config.max_length, config.stride, config.max_question_length)
-        if limits.max_length > model.max_length:
-            raise ConfigError(
-                f"reader.max_length is {limits.max_length}, but the model '{config.model}' reads "
-                f"at most {model.max_length} tokens"
-            )
-        smallest = limits.max_question_length + limits.max_title_length + limits.stride + 8
-        if limits.max_length < smallest:
-            raise ConfigError(
-                f"reader.max_length is {limits.max_length}; with its stride and question length it "
-                f"must be {smallest} or more"
-            )
-        for name in ("max_question_length", "max_answer_chars", "n_best"):
-            if getattr(config, name) < 1:
-                raise ConfigError(f"reader.{name} must be at least 1, got {getattr(config, name)}")
-        self._model, self._config, self._limits = model, config, limits
+        self._limits = check_limits(config, model.max_length)
+        self._model, self._config = model, config
 
     @classmethod
     def load(cls, config: ReaderConfig) -> ExtractiveReader:

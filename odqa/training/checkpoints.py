@@ -54,16 +54,22 @@ def write(run_dir: Path, step: int, fill: Callable[[Path], None]) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     fill(part)
-    if final.exists():
-        remove(final)
-    return part.rename(final)
+    doomed = _set_aside(final) if final.exists() else None
+    part.rename(final)
+    if doomed is not None:
+        shutil.rmtree(doomed)
+    return final
 
 
 def remove(folder: Path) -> None:
     """Remove a checkpoint; one removed by halves does not look like a checkpoint."""
+    shutil.rmtree(_set_aside(folder))
+
+
+def _set_aside(folder: Path) -> Path:
     doomed = folder.with_name(f"{folder.name}.old{_PART}")
     shutil.rmtree(doomed, ignore_errors=True)
-    shutil.rmtree(folder.rename(doomed))
+    return folder.rename(doomed)
 
 
 def prune(run_dir: Path, keep: int, *, also: Collection[int] = ()) -> None:

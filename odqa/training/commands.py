@@ -34,8 +34,10 @@ def _settings(default: T, arguments: argparse.Namespace, **options: Any) -> T:
     if arguments.config is not None:
         config = merge(config, read_yaml(arguments.config), where=str(arguments.config))
     config = set_values(config, arguments.overrides)
-    chosen = ("max_minutes", "overwrite", "resume")
-    loop = {name: value for name in chosen if (value := getattr(arguments, name, None))}
+    minutes = getattr(arguments, "max_minutes", None)
+    loop = {} if minutes is None else {"max_minutes": minutes}
+    chosen = ("overwrite", "resume")
+    loop |= {name: value for name in chosen if (value := getattr(arguments, name, None))}
     if loop:
         options["loop"] = loop
     return merge(config, options, where="the command line")
@@ -154,8 +156,9 @@ def questions(arguments: argparse.Namespace) -> None:
     config = _settings(QuestionConfig(), arguments, **reader)
     config.check()
     tests = [example for name in arguments.without for example in read_examples(name)]
-    titles = {example.passage.title for example in tests if example.passage is not None}
-    named = {example.question for example in tests if example.passage is None}
+    titles = {e.passage.title for e in tests if e.passage is not None and e.passage.title}
+    # of a question whose passage has no title, its words are all that names the article
+    named = {e.question for e in tests if e.passage is None or not e.passage.title}
     index = find_index(arguments.index, arguments.indexes_dir) if arguments.index else None
     outcomes = Outcomes()
     kept = kept_questions(
@@ -199,8 +202,15 @@ def export(arguments: argparse.Namespace) -> None:
     """Write a model in the form that runs without torch."""
     from odqa.training import export as exporting
 
-    if not (arguments.folder / "model.safetensors").is_file():
-        raise UsageError(f"{arguments.folder} holds no model.safetensors; give a trained model")
+    for name in ("model.safetensors", "config.json"):
+        if not (arguments.folder / name).is_file():
+            raise UsageError(f"{arguments.folder} holds no {name}; give a trained model")
+    shared = arguments.shared
+    if shared is not None and shared.resolve().parent != arguments.output.resolve().parent:
+        raise UsageError(
+            f"--shared {shared} must lie beside --output {arguments.output}: the export looks for "
+            "it there"
+        )
     exporting.export(arguments.folder, arguments.output, shared=arguments.shared)
 
 
@@ -235,6 +245,9 @@ def negatives(arguments: argparse.Namespace) -> None:
 
     if arguments.depth < 1 or arguments.per_question < 1:
         raise UsageError("--depth and --per-question must be 1 or more")
+    if arguments.output.is_dir():
+        raise UsageError(f"{arguments.output}: is a folder; --output needs the name of a file")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     wanted = [one for path in arguments.train for one in _wanted(path)]
     if not wanted:
         raise UsageError("no question has both an answer and a passage")
@@ -247,7 +260,6 @@ def negatives(arguments: argparse.Namespace) -> None:
         depth=arguments.depth,
         progress=lambda done, of: logger.info("%d of %d questions", done, of),
     )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_ranking_examples(found, arguments.output)
     n = sum(len(example.negatives) for example in found)
     logger.info("%d negatives for %d questions in %s", n, len(found), arguments.output)

@@ -7,7 +7,6 @@ questions' passages of the batch.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,10 +38,11 @@ from odqa.training.ranking import (
     RankingGroups,
     check_best_by,
     mined_passage,
+    ranking_digests,
     ranking_figures,
     with_both_kinds,
 )
-from odqa.training.record import DataFile, digest_of
+from odqa.training.record import DataFile
 from odqa.training.runs import run
 from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
 
@@ -246,5 +246,5 @@ def train_encoder(
     model, tokenizer = load_encoder(config)
     task = EncoderTask(examples, config, model, tokenizer, dev)
     counts = {"n_questions": len(task.examples), "n_dev": len(task.dev)}
-    data = digest_of(dataclasses.astuple(example) for example in examples)
+    data = ranking_digests(examples, dev)
     return run("encoder", task, config, output, data=data, files=files, counts=counts)

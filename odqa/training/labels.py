@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from odqa.errors import OdqaError
+from odqa.models.pieces import Pieces
 from odqa.reading.checkpoint import ReaderTokenizer
 from odqa.reading.windows import WindowLimits, make_windows
 from odqa.retrieval.cross_encoder import passage_text
+from odqa.training.negatives import answers_stand_in
 from odqa.training.ranking import RankingExample, mined_passage
 from odqa.training.reader_config import ReaderTrainingConfig
 from odqa.types import Example, Passage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +44,21 @@ def labelled_windows(
 
     Each question gives the windows of its passage that hold the answer, some of those that do not,
     and, if it has an answer, with a chance of ``config.negatives`` a window of another passage of
-    the same article in which none stands; an answerless window's label is its first token.
+    the same article in which none stands; an answerless window's label is its first token. A
+    question whose answers do not stand in its passage is passed over: it would teach that nothing
+    does.
     """
     random = np.random.default_rng(config.loop.seed)
     siblings = _passages_by_title(examples)
     windows: list[LabelledWindow] = []
+    passed_over = 0
     for number, example in enumerate(examples):
         if example.passage is None:
             continue
         span = _first_span(example)
+        if example.answers and span is None:
+            passed_over += 1
+            continue
         found = [
             window
             for window in _windows_of(example.question, example.passage, span, tokenizer, config)
@@ -58,6 +70,8 @@ def labelled_windows(
             if other is not None:
                 found += _windows_of(example.question, other, None, tokenizer, config)[:1]
         windows += [replace(window, question=number) for window in found]
+    if passed_over:
+        logger.warning("%d questions passed over: no answer stands in the passage", passed_over)
     if not windows:
         raise OdqaError("the training data holds no question with a passage; nothing to learn")
     return windows
@@ -95,18 +109,20 @@ def negative_windows(
 
 
 def _first_span(example: Example) -> tuple[int, int] | None:
-    if not example.answers or example.passage is None:
+    """Where the first answer that stands in the passage begins and ends."""
+    if example.passage is None:
         return None
-    answer = example.answers[0]
-    starts = example.answer_starts or (example.passage.text.find(answer),)
-    start = starts[0]
-    return (start, start + len(answer)) if start >= 0 else None
+    for answer, known in zip_longest(example.answers, example.answer_starts):
+        start = example.passage.text.find(answer) if known is None else known
+        if start >= 0:
+            return start, start + len(answer)
+    return None
 
 
 def _passages_by_title(examples: Sequence[Example]) -> dict[str, list[Passage]]:
     found: dict[str, dict[str, Passage]] = {}
     for example in examples:
-        if example.passage is not None:
+        if example.passage is not None and example.passage.title:
             found.setdefault(example.passage.title, {})[example.passage.text] = example.passage
     return {title: list(passages.values()) for title, passages in found.items()}
 
@@ -117,13 +133,20 @@ def _negative(
     """Another passage of the article in which no answer stands (so no false negative)."""
     if example.passage is None:
         return None
-    others = [
-        passage
-        for passage in siblings[example.passage.title]
-        if passage.text != example.passage.text
-        and not any(answer in passage.text for answer in example.answers)
-    ]
-    return others[int(random.integers(len(others)))] if others else None
+    others = siblings.get(example.passage.title, [])
+    for place in random.permutation(len(others)):
+        passage = others[int(place)]
+        if passage.text != example.passage.text and not answers_stand_in(
+            passage_text(passage), example.answers
+        ):
+            return passage
+    return None
+
+
+def _stands_in(answer: str, passage: Passage, text: Pieces, inside: slice) -> bool:
+    """Does the stretch of the passage that these pieces cover hold the answer's string?"""
+    starts, ends = text.starts[inside], text.ends[inside]
+    return len(starts) > 0 and answer in passage.text[starts[0] : ends[-1]]
 
 
 def _windows_of(
@@ -145,5 +168,7 @@ def _windows_of(
             whole = len(hit) > 0 and text.starts[inside][hit[0]] <= span[0]
             if whole and text.ends[inside][hit[-1]] >= span[1]:
                 start, end = window.offset + int(hit[0]), window.offset + int(hit[-1])
+            if not start and _stands_in(passage.text[slice(*span)], passage, text, inside):
+                continue  # the answer once more: neither its place nor a window without it
         windows.append(LabelledWindow(window.ids, window.segment, start, end))
     return windows

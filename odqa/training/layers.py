@@ -38,7 +38,8 @@ def set_layers(model: Any, config: LayersConfig) -> None:
     """Throw away the layers that are not wanted, and stop the training of the frozen ones.
 
     Raises:
-        ConfigError: there are fewer layers than wanted, or ``keep`` is unknown.
+        ConfigError: there are fewer layers than wanted, ``keep`` is unknown, or the model has no
+            layers under the name that BERT gave them.
     """
     if config.keep not in ("lowest", "spread"):
         raise ConfigError(f"keep: must be lowest or spread, not '{config.keep}'")
@@ -57,15 +58,31 @@ def set_layers(model: Any, config: LayersConfig) -> None:
 def _keep(model: Any, chosen: range | list[int]) -> None:
     import torch
 
-    encoder = model.base_model.encoder
-    encoder.layer = torch.nn.ModuleList(encoder.layer[i] for i in chosen)
+    layers = _layers_of(model)
+    model.base_model.encoder.layer = torch.nn.ModuleList(layers[i] for i in chosen)
     model.config.num_hidden_layers = len(chosen)
 
 
+def _layers_of(model: Any) -> Any:
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    if layers is None or not hasattr(model.base_model, "embeddings"):
+        raise ConfigError(
+            "layers and frozen_layers are for models built as BERT, RoBERTa or ELECTRA are, not "
+            f"for '{model.config.model_type}'; leave them out"
+        )
+    return layers
+
+
 def freeze(model: Any, n_layers: int) -> None:
-    """Stop training the embeddings and the lowest ``n_layers`` layers (-1: nothing)."""
+    """Stop training the embeddings and the lowest ``n_layers`` layers (-1: nothing).
+
+    Raises:
+        ConfigError: the model has fewer, or none under the name that BERT gave them.
+    """
     if n_layers < 0:
         return
-    base = model.base_model
-    for module in [base.embeddings, *base.encoder.layer[:n_layers]]:
+    layers = _layers_of(model)
+    if n_layers > len(layers):
+        raise ConfigError(f"frozen_layers is {n_layers}, but the model has {len(layers)} layers")
+    for module in [model.base_model.embeddings, *layers[:n_layers]]:
         module.requires_grad_(False)

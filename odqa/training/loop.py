@@ -180,9 +180,11 @@ class _Run:
                 due = self.step % (self.config.save_every or self.per_epoch) == 0
                 if due or self.best_step == self.step:
                     self.save()
-            if self.step not in self.evaluations:
+            late = self.step not in self.evaluations
+            if late:
                 self._evaluate()
-            self.save()
+            # a checkpoint of this step that is there already does not know its evaluation
+            self.save(again=late and self.step in self.evaluations)
             self._finish()
         if self.logs:
             self.logs.close()
@@ -346,20 +348,22 @@ class _Run:
     def _stop(self) -> None:
         self.save()
         if self.processes.main:
+            given = "resume" if self.config.resume else "overwrite" if self.config.overwrite else ""
             logger.warning(
-                "stopped after step %d of %d; %s holds a checkpoint. Run the same command again "
+                "stopped after step %d of %d; %s holds a checkpoint. Run the same command again%s "
                 "to go on from it",
-                self.step, self.total, self.run_dir,
+                self.step, self.total, self.run_dir, given and f", but without --{given},",
             )  # fmt: skip
         self.processes.same(None)  # the others wait until it is written
         raise KeyboardInterrupt
 
-    def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one, and remove those not kept."""
+    def save(self, *, again: bool = False) -> None:
+        """Write a checkpoint of this step, unless there is one (then ``again``), and remove those
+        not kept."""
         states = self.processes.gather(random_state(self.device))
         if not self.processes.main:
             return
-        if not (self.run_dir / f"checkpoint-{self.step}").exists():
+        if again or not (self.run_dir / f"checkpoint-{self.step}").exists():
             state = {
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -398,10 +402,14 @@ class _Run:
         self._check_fixed(state["fixed"])
         self._load_weights(folder)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        decays = (self.config.weight_decay, 0.0)  # as they are set now
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group.update(weight_decay=decay, eps=self.config.adam_epsilon)
+        if state["scaler"]:  # empty where the run was not in fp16 until now
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
         self.evaluations, self.waited = state["evaluations"], state["waited"]
-        self.best_step = state["best_step"]
+        self.best_step = self.processes.same(self._best_kept(state["best_step"]))
         set_random_state(state["random"][self.processes.rank], self.device)
         self.processes.same(None)  # all have read; only now is anything removed
         if self.processes.main:
@@ -409,6 +417,14 @@ class _Run:
             for later in checkpoints.checkpoints(self.run_dir):
                 if checkpoints.step_of(later) > self.step:
                     checkpoints.remove(later)
+
+    def _best_kept(self, best: int | None) -> int | None:
+        """The best step, or the best that still has its checkpoint; of equal ones the first."""
+        kept = {checkpoints.step_of(folder) for folder in checkpoints.checkpoints(self.run_dir)}
+        if best is None or best in kept:
+            return best
+        left = [step for step in sorted(self.evaluations) if step in kept]
+        return max(left, key=lambda step: _first(self.evaluations[step]), default=None)
 
     def _check_fixed(self, begun: Mapping[str, Any]) -> None:
         for key, value in self.fixed.items():

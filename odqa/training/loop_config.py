@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from odqa.errors import ConfigError, UsageError
 from odqa.training.logs import check_log_to
 
+MOST_SEED = 2**31  # numpy's seeds have 32 bits, and epochs and processes are added to it
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -55,6 +56,8 @@ class LoopConfig:
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"loop.{name} must be {least} or more")
+        if not 0 <= self.seed < MOST_SEED:
+            raise ConfigError(f"loop.seed must lie in 0 to {MOST_SEED - 1}, got {self.seed}")
         for name in ("learning_rate", "adam_epsilon", "epochs"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"loop.{name} must be above 0")

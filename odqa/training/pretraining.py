@@ -250,4 +250,5 @@ def pretrain(corpus: str, config: PretrainingConfig, output: Path) -> dict[str, 
         "n_pieces": int(text.train.bounds[-1]),
         "n_dev": task.n_held_out,
     }
-    return run("pretrain", task, config, output, data=text.digest, files=files, counts=counts)
+    data = {"training data": text.digest}
+    return run("pretrain", task, config, output, data=data, files=files, counts=counts)

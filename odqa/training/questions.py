@@ -60,9 +60,15 @@ class QuestionConfig:
         """
         if not 0 < self.agreement <= 1:
             raise ConfigError(f"agreement must lie in (0, 1], got {self.agreement}")
-        for name, least in (("questions", 1), ("depth", 1), ("leads", 0), ("per_passage", 0)):
+        at_least = {"questions": 1, "depth": 1, "leads": 0, "per_passage": 0, "per_article": 1}
+        at_least |= {"shortest_passage": 1, "longest_passage": self.shortest_passage, "seed": 0}
+        for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        for name in ("articles_skipped", "cleft", "drop_phrase", "drop_clause", "replace_noun",
+                     "shuffle", "keywords"):  # fmt: skip
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.leads == self.per_passage == 0:
             raise ConfigError("leads and per_passage are both 0: no question would be made")
         if self.found not in FOUND:
@@ -149,7 +155,8 @@ def write_questions(questions: Iterable[MadeQuestion], path: Path) -> int:
 def _article(questions: Iterable[MadeQuestion]) -> dict[str, Any]:
     """An article in KorQuAD's form."""
     title, paragraphs = "", []
-    for _, group in itertools.groupby(questions, key=lambda made: made.passage.passage_id):
+    # a lead is cut otherwise than the rest, so one id may stand for two texts
+    for _, group in itertools.groupby(questions, key=lambda made: made.passage):
         of_passage = list(group)
         title = of_passage[0].passage.title
         records = [

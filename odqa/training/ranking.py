@@ -17,6 +17,7 @@ from odqa.metrics import hit_at, mrr_at, ndcg_at
 from odqa.text.normalize import nfc
 from odqa.training.loop_config import LoopConfig
 from odqa.training.randomness import length_batches
+from odqa.training.record import digest_of
 from odqa.types import Passage
 
 FIGURES = ("mrr@10", "ndcg@10", "hit@1")
@@ -64,10 +65,20 @@ def read_ranking_examples(path: Path) -> list[RankingExample]:
 
 
 def write_ranking_examples(examples: Sequence[RankingExample], path: Path) -> None:
-    """The inverse of ``read_ranking_examples``."""
-    with path.open("w", encoding="utf-8") as file:
+    """The inverse of ``read_ranking_examples``; the file gets its name once it is whole."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
         for example in examples:
             file.write(json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n")
+    part.replace(path)
+
+
+def ranking_digests(
+    examples: Sequence[RankingExample], dev: Sequence[RankingExample]
+) -> dict[str, str]:
+    """What ``odqa.training.runs.run`` is told of the data."""
+    named = {"training data": examples, "evaluation data": dev}
+    return {name: digest_of(map(dataclasses.astuple, given)) for name, given in named.items()}
 
 
 def mined_passage(text: str, number: str = "0") -> Passage:

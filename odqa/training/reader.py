@@ -17,7 +17,12 @@ from odqa.evaluation.run import evaluate_reading
 from odqa.evaluation.scoring import ANSWER_METRICS, DISTANCES
 from odqa.models.devices import pick_precision
 from odqa.reading.checkpoint import ReaderTokenizer, load_reader_tokenizer
-from odqa.reading.extractive import ExtractiveReader, TransformersSpanModel, positions
+from odqa.reading.extractive import (
+    ExtractiveReader,
+    TransformersSpanModel,
+    check_limits,
+    positions,
+)
 from odqa.training.distillation import Teacher
 from odqa.training.dropout import set_dropout
 from odqa.training.labels import labelled_windows, negative_windows
@@ -170,16 +175,15 @@ def reading_config(config: ReaderTrainingConfig) -> ReaderConfig:
 
 
 def check_lengths(config: ReaderTrainingConfig, model: torch.nn.Module) -> None:
-    """Refuse lengths that the model has no positions for, and a figure that there is not.
+    """Refuse lengths that the model or an evaluation could not read with, and unknown figures.
 
     Raises:
-        ConfigError: ``max_length`` or ``best_by`` will not do.
+        ConfigError: a length, a share or ``best_by`` will not do.
     """
-    if config.max_length > (most := positions(model)):
-        raise ConfigError(
-            f"max_length is {config.max_length}, but '{config.model}' reads at most {most} "
-            f"tokens; give --set max_length={most} or less"
-        )
+    check_limits(reading_config(config), positions(model), section="")
+    for name in ("negatives", "empty_windows", "token_dropout"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
     allowed = [name for name in ANSWER_METRICS if name not in DISTANCES]
     if config.best_by not in allowed:
         raise ConfigError(f"best_by: unknown '{config.best_by}'; known: {', '.join(allowed)}")
@@ -251,7 +255,8 @@ def train_reader(
         examples = [*examples, *answerless(mined, config.mined_negatives, config.loop.seed)]
     task = ReaderTask(examples, config, load_model(config), dev, mined)
     counts = {"n_questions": len(examples), "n_windows": len(task.windows), "n_dev": len(task.dev)}
-    data = examples_digest(examples)
+    learnt = examples_digest(examples)
     if config.group_negatives:
-        data += digest_of(dataclasses.astuple(one) for one in mined)
+        learnt += digest_of(dataclasses.astuple(one) for one in mined)
+    data = {"training data": learnt, "evaluation data": examples_digest(dev)}
     return run("reader", task, config, output, data=data, files=files, counts=counts)

@@ -51,9 +51,9 @@ def digest_of(items: Iterable[Any]) -> str:
 
 
 def examples_digest(examples: Sequence[Example]) -> str:
-    """As ``digest_of``: of questions, answers and passages."""
+    """As ``digest_of``: of questions, answers and passages with their titles."""
     return digest_of(
-        [e.question, e.answers, e.answer_starts, e.passage.text if e.passage is not None else None]
+        [e.question, e.answers, e.answer_starts, [p.title, p.text] if (p := e.passage) else None]
         for e in examples
     )
 
@@ -169,7 +169,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     """The model card: Hugging Face's front matter, and what the record says, in tables."""
     kind = _KINDS[record["kind"]]
     base = str(record["config"]["model"])
-    named = base.count("/") == 1 and not base.startswith((".", "/"))  # an id, no folder
+    # an id of the hub, no folder
+    named = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
     base = base if named else Path(base).name
     return "\n".join([
         *_front_matter(record, kind.task, base if named else None),

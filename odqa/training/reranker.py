@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,10 +20,11 @@ from odqa.training.ranking import (
     RankingExample,
     RankingGroups,
     check_best_by,
+    ranking_digests,
     ranking_figures,
     with_both_kinds,
 )
-from odqa.training.record import DataFile, digest_of
+from odqa.training.record import DataFile
 from odqa.training.runs import run
 
 logger = logging.getLogger(__name__)
@@ -135,5 +135,5 @@ def train_reranker(
     model, tokenizer = load_cross_encoder(config)
     task = RerankerTask(examples, config, model, tokenizer, dev)
     counts = {"n_questions": len(task.examples), "n_dev": len(task.dev)}
-    data = digest_of(dataclasses.astuple(example) for example in examples)
+    data = ranking_digests(examples, dev)
     return run("reranker", task, config, output, data=data, files=files, counts=counts)

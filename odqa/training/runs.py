@@ -31,7 +31,7 @@ def run(
     config: RunConfig,
     output: Path,
     *,
-    data: str,
+    data: Mapping[str, str],
     files: Sequence[DataFile],
     counts: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -42,7 +42,8 @@ def run(
         task: what to train.
         config: the dataclass of its settings.
         output: the run's folder.
-        data: a digest of what is learnt from; a run begun with other data is not gone on with.
+        data: digests of what is learnt from and what is evaluated on, by their names; a run begun
+            with other data is not gone on with.
         files: where the data come from, for the record.
         counts: of what was read from them.
 
@@ -54,7 +55,7 @@ def run(
     """
     values: Any = config
     settings = {k: v for k, v in dataclasses.asdict(values).items() if k != "loop"}
-    settings["training data"] = data
+    settings |= data
     with _held(output) if is_main() else contextlib.nullcontext():
         outcome = train(task, config.loop, output, settings=settings)
         record = run_record(kind, config, files, counts, outcome)

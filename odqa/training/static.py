@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from odqa.errors import UsageError
+from odqa.errors import ConfigError, UsageError
 from odqa.models.static import StaticEncoder, make_bags
 from odqa.models.weights import write_tensors
 from odqa.protocols import Encoder, Vectors
@@ -32,6 +32,7 @@ from odqa.training.distributed import world_size
 from odqa.training.loop import train
 from odqa.training.loop_config import LoopConfig
 from odqa.training.randomness import seed_everything
+from odqa.training.record import digest_of
 from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
 from odqa.training.term_passages import Ids, TermPassages, read_term_passages
 from odqa.types import Passage
@@ -61,6 +62,23 @@ class StaticTrainingConfig:
             log_every=50,
         )
     )  # fmt: skip
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        for name in ("terms", "dim", "every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.title_weight < 0:
+            raise ConfigError(f"title_weight must be 0 or more, got {self.title_weight}")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be above 0, got {self.temperature}")
+        for name in ("question_share", "keep_sentence", "keep_title"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
 
 def initial_table(
@@ -204,20 +222,25 @@ def taught_vectors(
 ) -> tuple[Vectors, Vectors]:
     """The teacher's vectors of the questions and of their passages, kept in ``cache``.
 
-    A cache of another teacher, or of another number of pairs, is made anew.
+    A cache of another teacher, or of other pairs, is made anew.
     """
+    source = f"{teacher.fingerprint} {_digest_of_pairs(pairs)}"
     if cache.exists():
         with np.load(cache, allow_pickle=False) as arrays:
-            if arrays["teacher"] == teacher.fingerprint and len(arrays["asked"]) == len(pairs):
+            if arrays["teacher"] == source:
                 return arrays["asked"], arrays["given"]
     logger.info("the teacher reads %d questions and their passages", len(pairs))
     asked = teacher.encode_questions([question for question, _ in pairs])
     given = teacher.encode_passages([passage for _, passage in pairs])
     part = cache.with_name(cache.name + ".part")
     with part.open("wb") as file:
-        np.savez(file, asked=asked, given=given, teacher=np.array(teacher.fingerprint))
+        np.savez(file, asked=asked, given=given, teacher=np.array(source))
     part.replace(cache)
     return asked, given
+
+
+def _digest_of_pairs(pairs: Sequence[tuple[str, Passage]]) -> str:
+    return digest_of([question, p.title, p.text] for question, p in pairs)
 
 
 def train_static(
@@ -242,6 +265,7 @@ def train_static(
             "a static encoder is trained by one process: its loss sets each text of a batch "
             "against all others; leave torchrun out"
         )
+    config.check()
     output.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(config.teacher)
     source = {
@@ -277,6 +301,7 @@ def train_static(
         taught = taught_vectors([pairs[i] for i in questions], teacher, output / TAUGHT)
     task = StaticTask(model, passages, list(questions.values()), config, taught)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "loop"} | source
+    settings["questions"] = _digest_of_pairs(pairs)
     record = train(task, config.loop, output, settings=settings)
     path = output / "static-ko.safetensors"
     _write(path, model, terms, config)
