@@ -203,8 +203,8 @@ def given_candidates(passages: Sequence[Passage]) -> list[Candidate]:
 
 
 def _prepare(question: str) -> str:
-    question = unicodedata.normalize("NFC", question).replace("\0", " ")
-    question = without_invisible(question).strip()
+    question = without_invisible(question.replace("\0", " "))  # they may stand within a syllable
+    question = unicodedata.normalize("NFC", question).strip()
     if not question:
         raise UsageError("the question is empty: ask something")
     if any("\ud800" <= character <= "\udfff" for character in question):

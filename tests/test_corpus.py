@@ -151,6 +151,8 @@ def test_a_title_with_quotation_marks_that_nobody_escaped(tmp_path: Path) -> Non
         ('<doc id="1" title="가">\n가\n', r"wiki_00:1: the article has no '</doc>'"),
         ("글\n", r"wiki_00:1: expected '<doc"),
         ('<doc title="가">\n</doc>\n', r"wiki_00:1: field 'id': is missing"),
+        ('<doc id="1" title="가">글</doc>\n', r"wiki_00:1: the text must begin on the line after"),
+        ('<doc id="1" title="' + '"가" ' * 60 + '">글\n', r"wiki_00:1: expected '<doc"),
         ('<doc id="1" title="">\n</doc>\n<doc id="1" title="">\n</doc>\n', r"wiki_00:3: .*second"),
     ],
 )

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from odqa.config import RerankConfig, RetrievalConfig
 from odqa.errors import ConfigError
+from odqa.retrieval.collapse import Collapser
 from odqa.retrieval.hybrid import (
     HybridRetriever,
     min_max,
@@ -170,6 +171,17 @@ def test_each_leg_is_asked_for_its_depth() -> None:
     retriever.retrieve(["양쪽"], k=2)
     retriever.retrieve(["양쪽"], k=20)
     assert sparse.asked == dense.asked == [7, 20]
+
+
+def test_copies_at_the_top_of_both_legs_do_not_crowd_out_the_rest() -> None:
+    scores = {"같은 글": {f"{i}#0": 10.0 - i for i in range(10)}}
+    copies = np.array([0, 0, 0, 0, 0, 0, 0, 7, 8, 9])  # the first seven are one passage
+    config = replace(CONFIG, depth=3)
+    retriever = HybridRetriever(
+        TableRetriever(scores), TableRetriever(scores), config, Collapser(STORE, copies, config)
+    )
+    (found,) = retriever.retrieve(["같은 글"], k=3)
+    assert [candidate.passage.passage_id for candidate in found] == ["0#0", "7#0", "8#0"]
 
 
 @pytest.mark.parametrize(

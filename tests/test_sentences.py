@@ -49,6 +49,15 @@ def test_an_unclosed_or_very_long_quotation_does_not_hold_the_text_together() ->
     assert len(sentences(speech)) == 60
 
 
+def test_every_bracket_pair_counts_in_a_line_of_many() -> None:
+    """Pairs within pairs and behind each other; only the ends outside of all of them count."""
+    line = "그는 (왕이 되었다. (곧 죽었다.) 그렇다.) 갔다. “또 왔다. 갔다.” 했다. 끝났다."
+    assert sentences(line) == [
+        "그는 (왕이 되었다. (곧 죽었다.) 그렇다.)", "갔다.", "“또 왔다. 갔다.” 했다.", "끝났다.",
+    ]  # fmt: skip
+    assert sentences(" ".join([line] * 300)) == sentences(line) * 300
+
+
 @given(TEXT)
 @settings(max_examples=300, deadline=None)
 def test_spans_are_ordered_trimmed_and_cover_the_text(text: str) -> None:

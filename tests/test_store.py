@@ -34,6 +34,7 @@ from odqa.store import (
     read_manifest,
     write_manifest,
 )
+from odqa.store.arrays import create_array
 from odqa.types import Document, Passage
 
 
@@ -413,3 +414,22 @@ def test_arrays_on_disk_are_small_integers(tmp_path: Path, store: PassageStore) 
         assert np.load(tmp_path / "passages" / f"{name}.npy").dtype == np.int32
     for name in ("texts", "doc_ids", "titles"):
         assert np.load(tmp_path / "passages" / f"{name}.npy").dtype == np.uint32
+
+
+def test_an_array_that_does_not_fit_the_disk_is_an_error_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = create_array(tmp_path / "a.npy", np.float32, (3, 2))
+    assert array.tolist() == [[0, 0], [0, 0], [0, 0]]
+    array[1] = 7
+    array.flush()
+    assert np.load(tmp_path / "a.npy").tolist() == [[0, 0], [7, 7], [0, 0]]
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"b\.npy") as caught:
+        create_array(tmp_path / "b.npy", np.float32, (3, 2))
+    assert caught.value.errno == errno.ENOSPC
+    assert not (tmp_path / "b.npy").exists()

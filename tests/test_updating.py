@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from odqa.build import build_index, open_retriever, update_index, verify_index
-from odqa.build.updating import Changes
+from odqa.build import build_index, components, open_retriever, update_index, verify_index
+from odqa.build.updating import Changes, IndexUpdate
 from odqa.cli import main
-from odqa.config import Config, set_values
+from odqa.config import Config, DenseConfig, set_values
 from odqa.corpus import read_documents
 from odqa.errors import IndexNotUsableError
 from odqa.store import PassageStore, read_manifest
@@ -143,6 +143,58 @@ def test_a_reader_of_the_old_index_goes_on(tmp_path: Path) -> None:
     write(corpus, ARTICLES[10:40])
     update_index(index, corpus, config())
     assert retriever.retrieve(QUESTIONS, k=5) == before
+
+
+def test_an_update_that_was_killed_does_not_stand_in_the_way_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its corpus has changed since: what it left is a cache of what nobody asks for any more."""
+    corpus = write(tmp_path / "c.jsonl", ARTICLES[:10])
+    index = build_index(corpus, name="a", indexes_dir=tmp_path, config=config())
+    write(corpus, ARTICLES[3:15])
+    with monkeypatch.context() as patched:
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(IndexUpdate, "write_parts", killed)
+        with pytest.raises(KeyboardInterrupt):
+            update_index(index, corpus, config())
+    write(corpus, ARTICLES[5:18])
+    assert update_index(index, corpus, config()) == Changes(8, 0, 5, 5)
+    assert_equal_to_a_rebuild(index, corpus, tmp_path, config())
+
+
+def test_an_index_replaced_while_it_is_opened_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All parts are of one index, though the encoder loads between the passages and the vectors."""
+    corpus = write(tmp_path / "c.jsonl", ARTICLES[:20])
+    index = build_index(corpus, name="a", indexes_dir=tmp_path, config=config())
+    write(corpus, [*ARTICLES[1:20], ARTICLES[30]])  # as many passages, other rows
+    load, updates = components.create_encoder, [True]
+
+    def slow(of: DenseConfig) -> Any:
+        if updates.pop() if updates else False:
+            update_index(index, corpus, config())
+        return load(of)
+
+    monkeypatch.setattr(components, "create_encoder", slow)
+    retriever = open_retriever(index, config(), "hybrid")
+    monkeypatch.undo()
+    assert retriever.retrieve(QUESTIONS, k=20) == open_retriever(
+        index, config(), "hybrid"
+    ).retrieve(QUESTIONS, k=20)
+
+
+def test_a_file_name_that_is_no_text_can_be_a_corpus(tmp_path: Path) -> None:
+    """As an archive from an old Korean system may hold: a name in CP949."""
+    corpus = tmp_path / os.fsdecode("가.jsonl".encode("cp949"))
+    write(corpus, ARTICLES[:5])
+    index = build_index(corpus, name="a", indexes_dir=tmp_path, config=config())
+    assert build_index(corpus, name="a", indexes_dir=tmp_path, config=config()) == index
+    write(corpus, ARTICLES[:6])
+    assert update_index(index, corpus, config()) == Changes(1, 0, 0, 5)
 
 
 def test_a_damaged_index_or_another_build_is_not_updated(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from odqa.config import Config, DenseConfig, FusionConfig, ReaderConfig, RerankConfig
-from odqa.errors import ConfigError, IndexNotUsableError
+from odqa.errors import ConfigError, IndexNotUsableError, OdqaError
 from odqa.pipeline import Pipeline
-from odqa.protocols import Encoder, Fusion, Reader, Reranker, Retriever
+from odqa.protocols import Encoder, Fusion, Reader, Reranker
 from odqa.retrieval.ranking import RowRetriever
-from odqa.store import Manifest, PassageStore, open_groups, read_manifest
+from odqa.store import Manifest, PassageStore, open_groups, parse_manifest, read_manifest
 from odqa.text.tokenizers import create_tokenizer
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from odqa.reading.polar import PolarAnswerer
-    from odqa.retrieval.ranking import RowRetriever
 
 logger = logging.getLogger(__name__)
 
@@ -178,8 +177,11 @@ def retriever_of(legs: Sequence[str]) -> str:
     return next(name for name, of_name in RETRIEVERS.items() if set(of_name) == set(legs))
 
 
-def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None) -> Retriever:
+def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None) -> RowRetriever:
     """The retriever of a finished index: one leg or both merged.
+
+    An index that an update replaces while its parts are being opened is opened again, so that all
+    parts are of one.
 
     Args:
         index_dir: the folder of the index.
@@ -192,12 +194,24 @@ def open_retriever(index_dir: Path | str, config: Config, leg: str | None = None
             another tokenizer, encoder or setting than the configuration asks for.
         ConfigError: ``leg`` is unknown, or a value is out of range.
     """
+    index_dir = Path(index_dir)
+    while True:
+        manifest = read_manifest(index_dir)
+        try:
+            retriever = _open_as(manifest, index_dir, config, leg)
+        except (OdqaError, OSError, ValueError):
+            if parse_manifest(index_dir).checksum == manifest.checksum:
+                raise
+        else:
+            if parse_manifest(index_dir).checksum == manifest.checksum:
+                return retriever
+
+
+def _open_as(manifest: Manifest, index_dir: Path, config: Config, leg: str | None) -> RowRetriever:
     from odqa.retrieval.collapse import Collapser, CollapsingRetriever
     from odqa.retrieval.hybrid import HybridRetriever
     from odqa.retrieval.overlap import OverlapOrder, OverlapRetriever
 
-    index_dir = Path(index_dir)
-    manifest = read_manifest(index_dir)
     config = configured_as_built(config, manifest, index_dir)
     wanted = legs_of(leg or config.retrieval.retriever)
     legs = tuple(name for name in wanted if name in manifest.legs)

@@ -16,6 +16,7 @@ import numpy as np
 from odqa.build.shards import read_terms
 from odqa.protocols import Encoder, TermEncoder, Vectors
 from odqa.store import PassageStore, write_json
+from odqa.store.arrays import create_array
 from odqa.text.sentences import split_sentences
 
 DENSE = "dense"
@@ -65,7 +66,7 @@ def _open(
     if done_path.exists():
         done = int(json.loads(done_path.read_text(encoding="utf-8"))["rows"])
         return np.lib.format.open_memmap(path, mode="r+"), done
-    vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    vectors = create_array(path, np.float32, shape)
     return vectors, 0
 
 

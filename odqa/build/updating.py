@@ -103,7 +103,9 @@ def update_index(
     with WorkDirectory(index_dir.parent, index_dir.name) as work:
         if not update.is_complete(work.path):
             update.take_up(work.path)
-            prepare(work, update.mark, resume=True, force=False)
+            # what a killed update left is no more than a cache of another state of the corpus
+            left = (work.path / _CHANGES).exists() or UPDATE_OF in read_recipe(work.path)
+            prepare(work, update.mark, resume=True, force=left)
             try:
                 update.run(work.path)
             except BaseException:

@@ -12,7 +12,7 @@ from odqa.corpus.records import document_of, parse_record
 from odqa.errors import InputError
 from odqa.types import Document
 
-_OPENING = re.compile(r"<doc\b([^>]*(?:\"[^\"]*\"[^>]*)*)>\s*")
+_OPENING = re.compile(r"<doc\b(.*)>\s*")
 # WikiExtractor escapes nothing: a title may hold quotation marks.
 _ATTRIBUTE = re.compile(r'([\w-]+)="(.*?)"(?=\s+[\w-]+="|\s*$)')
 _FILE_NAME = re.compile(r"(?:wiki_\d+|.*\.(?:txt|json|jsonl))")
@@ -50,7 +50,11 @@ def read_wikiextractor(path: Path) -> Iterator[tuple[int, Document]]:
         if attributes is None:
             if line.startswith("{"):
                 yield number, parse_record(line, path=path, number=number)
-            elif opening := _OPENING.fullmatch(line):
+            elif (opening := _OPENING.fullmatch(line)) and "</doc>" in line:
+                raise InputError(
+                    "the text must begin on the line after '<doc ...>'", path=path, line=number
+                )
+            elif opening:
                 attributes = dict(_ATTRIBUTE.findall(opening.group(1)))
                 began, body = number, []
             elif line.strip():

@@ -98,8 +98,8 @@ def check_sparse_config(config: SparseConfig) -> None:
     """
     if config.engine not in ENGINES:
         raise ConfigError(f"sparse.engine: unknown '{config.engine}'; known: {', '.join(ENGINES)}")
-    if config.k1 < 0:
-        raise ConfigError(f"sparse.k1 must be 0 or more, got {config.k1}")
+    if not config.k1 > 0:  # with 0 a score says nothing of how often, and no update could go on
+        raise ConfigError(f"sparse.k1 must be above 0, got {config.k1}")
     if not 0 <= config.b <= 1:
         raise ConfigError(f"sparse.b must lie in [0, 1], got {config.b}")
     if config.title_weight < 0:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from odqa.config import SparseConfig
 from odqa.errors import IndexNotUsableError
 from odqa.retrieval.postings import UNITS, Postings
+from odqa.store.arrays import create_array
 from odqa.store.strings import map_array
 
 BM25S_PARAMETERS = "params.index.json"
@@ -90,8 +91,8 @@ def _score(directory: Path, spool: Path, counts: _Spooled, *, k1: float, b: floa
     frequencies = counts.document_frequencies
     starts = np.concatenate([[0], np.cumsum(frequencies)])
     np.save(directory / STARTS, starts, allow_pickle=False)
-    data = _new_array(directory / DATA, np.float32, int(starts[-1]))
-    indices = _new_array(directory / INDICES, np.int32, int(starts[-1]))
+    data = create_array(directory / DATA, np.float32, (int(starts[-1]),))
+    indices = create_array(directory / INDICES, np.int32, (int(starts[-1]),))
     score = scorer(frequencies, counts.lengths, k1=k1, b=b)
     heads = starts[:-1].copy()  # where the next posting of each term goes
     bounds = np.zeros(len(frequencies), dtype=np.float32)
@@ -157,13 +158,6 @@ def _read_spool(
     with path.open("rb") as file:
         for first_row, n_postings in shards:
             yield first_row, np.fromfile(file, np.int32, count=3 * n_postings).reshape(3, -1)
-
-
-def _new_array(path: Path, dtype: type, length: int) -> np.memmap[Any, Any]:
-    array: np.memmap[Any, Any] = np.lib.format.open_memmap(
-        path, mode="w+", dtype=dtype, shape=(length,)
-    )
-    return array
 
 
 def _bm25s_parameters(k1: float, b: float, n_passages: int) -> dict[str, object]:
@@ -262,7 +256,10 @@ def _stored_scores(directory: Path, config: SparseConfig) -> Iterator[npt.NDArra
         share = data[span] / idf[terms]  # tf / (tf + norm)
         exact = UNITS * norms[rows] * share / (1 - share)
         units = np.rint(exact)
-        if len(units) and not float(np.abs(exact - units).max()) <= _TOLERANCE:  # NaN too
+        whole = len(units) == 0 or (
+            float(np.abs(exact - units).max()) <= _TOLERANCE and units.min() >= 1
+        )
+        if not whole:  # NaN too
             raise IndexNotUsableError(
                 f"{directory}: the scores are not those of whole term frequencies; build the index "
                 "again"

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from odqa.protocols import Vectors
 from odqa.retrieval.ranking import Rows, Scores
+from odqa.store.arrays import create_array
 
 Codes = npt.NDArray[np.uint8]
 
@@ -118,7 +119,7 @@ def write_five_bits(
     """Write the codes of ``n`` vectors, given block by block."""
     padded = _padded(dim)
     files = [
-        np.lib.format.open_memmap(directory / name, mode="w+", dtype=np.uint8, shape=(n, width))
+        create_array(directory / name, np.uint8, (n, width))
         if n
         else np.zeros((0, width), dtype=np.uint8)
         for name, width in ((_SIGNS, padded // 8), (_REST, padded // 2))

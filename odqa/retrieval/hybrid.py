@@ -108,9 +108,20 @@ class HybridRetriever(RowRetriever):
         depth = max(k, self._config.depth)
         legs = (leg.rank(questions, k=depth) for leg in (self.sparse, self.dense))
         return [
-            self._merge(question, sparse, dense, k)
+            self._widened(question, sparse, dense, depth, k)
             for question, sparse, dense in zip(questions, *legs, strict=True)
         ]
+
+    def _widened(
+        self, question: str, sparse: Ranking, dense: Ranking, depth: int, k: int
+    ) -> Ranking:
+        """The merge; where duplicates leave too few, of legs twice as deep, again and again."""
+        kept = self._merge(question, sparse, dense, k)
+        while len(kept) < k and max(len(sparse), len(dense)) >= depth:
+            depth *= 2
+            sparse, dense = (leg.rank([question], k=depth)[0] for leg in (self.sparse, self.dense))
+            kept = self._merge(question, sparse, dense, k)
+        return kept
 
     def _merge(self, question: str, sparse: Ranking, dense: Ranking, k: int) -> Ranking:
         scores = merge_rankings(sparse, dense, self._config)

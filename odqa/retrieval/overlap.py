@@ -19,7 +19,7 @@ import numpy as np
 from odqa.config import OverlapConfig
 from odqa.errors import ConfigError
 from odqa.retrieval.ranking import PassageLookup, Ranking, RowRetriever, best_first
-from odqa.text.normalize import letters, without_parenthesis
+from odqa.text.normalize import letters, uniform_dots, without_parenthesis
 from odqa.types import Passage
 
 _SENTENCE_ENDS = (". ", "? ", "! ")
@@ -80,7 +80,7 @@ def _letters_by_sentence(text: str) -> str:
 
     Only the usual marks are taken out: a tenth of a search would go into looking for all.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", uniform_dots(text)).casefold()
     for end in _SENTENCE_ENDS:
         folded = folded.replace(end, _SEAM)
     for mark in _MARKS:

@@ -166,8 +166,16 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def json_text(values: Mapping[str, Any]) -> str:
-    """What ``write_json`` writes."""
-    return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+    """What ``write_json`` writes.
+
+    Where half a character stands in it (a file's name that is not UTF-8), all is escaped.
+    """
+    text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(values, indent=2) + "\n"
+    return text
 
 
 def sync(path: Path) -> None:

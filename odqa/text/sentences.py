@@ -7,7 +7,10 @@ belongs to a number ("2023. 1. 5."), an initial ("J. K. 롤링"), an abbreviatio
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
+from collections.abc import Sequence
 
 _CANDIDATE = re.compile(
     r"[.!?…。！？]+[\"'”’」』》〉)\]]*(?:\[\d{1,3}\])*(?=\s|$)"
@@ -60,7 +63,7 @@ def _ends(line: str) -> list[int]:
             continue
         if protected is None:
             protected = _bracketed(line)
-        if any(start < match.end() <= end for start, end in protected):
+        if _is_inside(match.end(), protected):
             continue
         ends.append(match.end())
         begin = match.end()
@@ -98,8 +101,20 @@ def _is_abbreviation(before: str) -> bool:
     return len(last) == 1 or "." in word or last.lower() in _ABBREVIATIONS
 
 
+def _is_inside(end: int, pairs: Sequence[tuple[int, int]]) -> bool:
+    """Does one of the pairs, which stand in the order of their closings, hold the offset?"""
+    first = bisect.bisect_left(pairs, end, key=lambda pair: pair[1])
+    for start, close in itertools.islice(pairs, first, None):
+        if close > end + _LONGEST_PROTECTED:  # this and the rest begin behind it
+            return False
+        if start < end:
+            return True
+    return False
+
+
 def _bracketed(line: str) -> list[tuple[int, int]]:
-    """(offset of the opening, offset of the closing) of each pair that is not too long."""
+    """(offset of the opening, offset of the closing) of each pair that is not too long, in the
+    order of their closings."""
     pairs: list[tuple[int, int]] = []
     open_at: list[tuple[str, int]] = []
     for match in _BRACKET.finditer(line):
