@@ -17,6 +17,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from odqa.models.weights import make_readable
+
 WEIGHTS = "model.safetensors"
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
 
@@ -40,6 +42,7 @@ def main() -> None:
     ignored = shutil.ignore_patterns("checkpoint-*", "README.md", "run.json", "log.jsonl", WEIGHTS)
     shutil.copytree(arguments.reader, arguments.output, ignore=ignored, dirs_exist_ok=True)
     save_file(reader, arguments.output / WEIGHTS, metadata={"format": "pt"})
+    make_readable(arguments.output / WEIGHTS)
     (arguments.output / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
 

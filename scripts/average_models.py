@@ -15,6 +15,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from odqa.models.weights import make_readable
+
 WEIGHTS = "model.safetensors"
 
 
@@ -28,7 +30,8 @@ def main() -> None:
     first, second = (load_file(p / WEIGHTS) for p in (arguments.first, arguments.second))
     if {n: t.shape for n, t in first.items()} != {n: t.shape for n, t in second.items()}:
         parser.error(f"{arguments.first} and {arguments.second} are not of one shape")
-    ignored = shutil.ignore_patterns("checkpoint-*", "README.md", WEIGHTS)
+    # the record and the figures are of SECOND alone
+    ignored = shutil.ignore_patterns("checkpoint-*", "README.md", "run.json", "log.jsonl", WEIGHTS)
     shutil.copytree(arguments.second, arguments.output, ignore=ignored, dirs_exist_ok=True)
     averaged = {
         # what neither run has trained stays equal bit by bit, and so can be shared when exported
@@ -38,6 +41,7 @@ def main() -> None:
         for name, tensor in second.items()
     }
     save_file(averaged, arguments.output / WEIGHTS, metadata={"format": "pt"})
+    make_readable(arguments.output / WEIGHTS)
 
 
 if __name__ == "__main__":

@@ -462,7 +462,7 @@ def test_comparing_with_what_is_no_run(evaluation: Evaluation, tmp_path: Path) -
 def test_output_place_that_is_a_file(evaluation: Evaluation, tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_text("", encoding="utf-8")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="is a file; --output"):
         write_evaluation(evaluation, place)
 
 

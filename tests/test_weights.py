@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +137,17 @@ def test_a_matrix_takes_few_bits(tmp_path: Path, half: bool, bits: float, error:
     found, _ = read_tensors(tmp_path / "a")
     assert found["w"].dtype == np.float32
     np.testing.assert_allclose(found["w"], values, atol=error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are others there")
+def test_others_may_read_what_is_written(tmp_path: Path) -> None:
+    """A model trained by one user and served by another; safetensors writes for its owner alone."""
+    before = os.umask(0o022)
+    try:
+        write_tensors(tmp_path / "a.safetensors", {"x": np.zeros((1, 32), np.float32)}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == 0o644
 
 
 def test_a_matrix_on_a_grid_takes_four_bits_wherever_it_can(tmp_path: Path) -> None:

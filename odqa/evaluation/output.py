@@ -58,9 +58,9 @@ def check_writable(directory: Path) -> None:
 
 
 def _cannot_write(directory: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"{directory}: cannot be written to ({error.strerror}); --output needs the name of a folder"
-    )
+    if directory.is_file():
+        return UsageError(f"{directory}: is a file; --output needs the name of a folder")
+    return UsageError(f"{directory}: cannot be written to ({error.strerror})")
 
 
 def all_figures(evaluation: Evaluation, comparison: Mapping[str, Any] | None) -> dict[str, Any]:

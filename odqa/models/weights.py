@@ -8,6 +8,7 @@ llama.cpp): 4.5 bits a value. Any other is stored in fp16, or in blocks of 8 bit
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,15 @@ def write_tensors(
         stored[f"{name}.{kind}"], stored[f"{name}.scales"] = codes, scales
     part = path.with_name(path.name + ".part")
     save_file(stored, part, metadata=dict(metadata))
+    make_readable(part)
     part.replace(path)
+
+
+def make_readable(path: Path) -> None:
+    """Give a file the permissions that any new file gets; safetensors lets its owner alone read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from odqa.errors import UsageError
+from odqa.models.weights import make_readable
 from odqa.store.work import lock_directory
 from odqa.training.distributed import is_main
 from odqa.training.loop import Task, train
@@ -62,6 +63,8 @@ def run(
         if is_main():
             task.model.eval()
             task.save(output)
+            for path in output.glob("*.safetensors"):
+                make_readable(path)
             write_record(record, output)
     return record
 
