@@ -69,29 +69,32 @@ python scripts/hold_out.py "$build/written.json" \
     "$build/written-train.json" "$build/written-held.json" --questions 250
 odqa train negatives --train "$build/written-train.json" \
     --index "$build/indexes/kowiki-2023" --per-question 4 --output "$build/negatives-written.jsonl"
-odqa train reader --model "$build/reader-ko-7" --output "$build/reader-ko-9" \
-    --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
-    --train "$build/leads.json" --train "$build/written-train.json" \
-    --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
-    --config configs/train/reader-ko-9.yaml
-from=reader-ko-9
-for run in "10a 42 71" "10b 30 72" "10c 26 73"; do
-    read -r name minutes seed <<END
-$run
-END
-    odqa train reader --model "$build/$from" --output "$build/reader-ko-$name" \
+# learn FROM TO CONFIG [OPTION ...]
+learn() {
+    from=$1 to=$2 config=$3
+    shift 3
+    odqa train reader --model "$build/$from" --output "$build/$to" \
         --train "$data/korquad1/train.json" --train "$build/klue-train.json" \
         --train "$build/leads.json" --train "$build/written-train.json" \
         --negatives "$build/negatives-all.jsonl" --negatives "$build/negatives-written.jsonl" \
-        --config configs/train/reader-ko-10.yaml \
-        --max-minutes "$minutes" --set loop.seed="$seed"
-    from=reader-ko-$name
-done
+        --config "configs/train/$config.yaml" "$@"
+}
+learn reader-ko-7 reader-ko-9 reader-ko-9
+learn reader-ko-9 reader-ko-10a reader-ko-10 --max-minutes 42 --set loop.seed=71
+learn reader-ko-10a reader-ko-10b reader-ko-10 --max-minutes 30 --set loop.seed=72
+learn reader-ko-10b reader-ko-10c reader-ko-10 --max-minutes 26 --set loop.seed=73
 python scripts/average_models.py "$build/reader-ko-10b" "$build/reader-ko-10c" \
     "$build/reader-ko-10bc" --weight 0.6
 python scripts/average_models.py "$build/reader-ko-10a" "$build/reader-ko-10bc" \
     "$build/reader-ko-10" --weight 0.75
-odqa train export "$build/reader-ko-10" --output "$weights/reader-ko" \
+# from the mean, and the mean of that and what comes of it
+learn reader-ko-10 reader-ko-11a reader-ko-10 --max-minutes 38 --set loop.seed=81
+learn reader-ko-11a reader-ko-11b reader-ko-10 --max-minutes 38 --set loop.seed=82
+python scripts/average_models.py "$build/reader-ko-11a" "$build/reader-ko-11b" \
+    "$build/reader-ko-11ab" --weight 0.6
+python scripts/average_models.py "$build/reader-ko-10" "$build/reader-ko-11ab" \
+    "$build/reader-ko-11" --weight 0.65
+odqa train export "$build/reader-ko-11" --output "$weights/reader-ko" \
     --shared "$weights/e5-small-ko"
 
 odqa train encoder --corpus "$data/kowiki/kowiki-2023.jsonl.xz" --output "$build/static-ko" \

@@ -20,10 +20,10 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "models.json").read_text
 MEGABYTE = 1_000_000
 
 
-# The logits may be off by at most / on average this much: by storing the weights in 8 bits, and by
-# computing in 8 bits on top of it.
+# The logits may be off by at most / on average this share of their standard deviation: by storing
+# the weights in fp16, and by computing in 8 bits on top of it.
 @pytest.mark.parametrize(
-    ("precision", "most", "mean"), [("fp32", 0.05, 0.005), ("int8", 1.0, 0.06)]
+    ("precision", "most", "mean"), [("fp32", 0.025, 0.0025), ("int8", 0.5, 0.03)]
 )
 def test_reader_equals_the_trained_one(precision: str, most: float, mean: float) -> None:
     if precision == "int8" and not has_byte_products():
@@ -40,10 +40,11 @@ def test_reader_equals_the_trained_one(precision: str, most: float, mean: float)
         assert window.ids.tolist() == golden["ids"]
         (logits,) = model.logits([window])
         trained = np.stack([golden["start_logits"], golden["end_logits"]], axis=1)
-        assert np.abs(logits - trained).max() < most
-        assert np.abs(logits - trained).mean() < mean
+        spread = trained.std()
+        assert np.abs(logits - trained).max() < most * spread
+        assert np.abs(logits - trained).mean() < mean * spread
         best = logits.argmax(axis=0)  # two tokens may be equally good
-        assert (trained.max(axis=0) - trained[best, [0, 1]] < mean).all()
+        assert (trained.max(axis=0) - trained[best, [0, 1]] < mean * spread).all()
 
 
 def test_encoder_equals_the_base_model() -> None:
