@@ -420,7 +420,8 @@ def test_the_documented_commands_work(
     capsys.readouterr()
     assert main([*ask, "--json", "--set", "rerank.depth=4", "--set", "dense.precision=fp32"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert main([*train_a_reader, *quick, "--set", "mined_negatives=1"]) == 0
+    short = ["--set", "stride=8", "--set", "max_question_length=24", "--set", "mined_negatives=1"]
+    assert main([*train_a_reader, *quick, *short]) == 0
     run = json.loads(Path("runs/reader/run.json").read_text())
     assert run["n_questions"] == 18
     assert [(f["role"], f["n"]) for f in run["data"]] == [("train", 9), ("negatives", 9)]
