@@ -433,3 +433,9 @@ def test_an_array_that_does_not_fit_the_disk_is_an_error_and_no_file(
         create_array(tmp_path / "b.npy", np.float32, (3, 2))
     assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / "b.npy").exists()
+
+    def unable(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    assert create_array(tmp_path / "b.npy", np.float32, (3, 2)).shape == (3, 2)

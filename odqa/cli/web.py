@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1_000_000  # of a request
 MOST_QUESTIONS = 256
 MOST_RESULTS = 1_000
-MOST_CHARACTERS = 10_000  # of a question: so many take a third of a second to split into morphemes
+MOST_CHARACTERS = 10_000  # of a question: so many take some tenths of a second
 
 T = TypeVar("T")
 
