@@ -24,7 +24,8 @@ class Passage:
     """A stretch of an article: ``document.text[start:end] == text``.
 
     ``passage_id`` is ``DOC_ID#N``, N counting from 0 within the article.
-    ``heading`` is the section heading the passage stands under ("" for the lead).
+    ``heading`` is the section heading the passage stands under ("" for the lead), after the
+    one over it where nothing else stands between the two: "생애 › 어린 시절".
     """
 
     passage_id: str

@@ -47,12 +47,28 @@ def test_boundaries_lie_between_sentences() -> None:
     assert all(p.text.endswith("있다.") for p in passages)
 
 
+LONG = "그는 오래전에 서울에서 태어나 그곳에서 자랐다고 한다. " * 2
+
+
 def test_headings_go_with_the_passages_under_them() -> None:
-    long = "그는 오래전에 서울에서 태어나 그곳에서 자랐다고 한다. " * 2
-    text = f"{long}\n생애.\n어린 시절.\n{long}\n사후.\n외부 링크."
+    text = f"{LONG}\n생애.\n각주.\n어린 시절.\n{LONG}\n참고 문헌.\n외부 링크."
     passages = split_passages(article(text), CONFIG)
-    assert [p.heading for p in passages] == ["", "어린 시절"]
-    assert "생애." not in "".join(p.text for p in passages)
+    assert [p.heading for p in passages] == ["", "생애 › 어린 시절"]
+    assert [p.text for p in passages] == [LONG.strip()] * 2
+
+
+def test_a_row_of_short_lines_is_a_list() -> None:
+    listed = "서울 강남.\n부산 해운대.\n대구 수성."
+    passages = split_passages(article(f"{LONG}\n{listed}\n생애.\n{LONG}"), CONFIG)
+    assert [p.heading for p in passages] == ["", "", "생애"]
+    assert "".join(p.text for p in passages[:2]).endswith(listed)
+
+
+def test_what_stands_last_is_no_heading() -> None:
+    text = f"{LONG}\n생애.\n{LONG}\n호는 단원(檀園).\n참고 문헌."
+    passages = split_passages(article(text), CorpusConfig(passage_chars=100))
+    assert [p.heading for p in passages] == ["", "생애"]
+    assert passages[1].text.endswith("호는 단원(檀園).")
 
 
 def test_a_short_section_is_joined_and_its_heading_stays_in_the_text() -> None:
@@ -71,6 +87,13 @@ def test_a_short_section_is_joined_and_its_heading_stays_in_the_text() -> None:
         "1924년 서울에서 태어난 그는 왕이다.",
         "왜?",
         "다음과 같다:",
+        "본명은 김홍도(金弘道).",
+        "조선의 화가. 호는 단원.",
+        "서울에서 죽었다(1990년).",
+        "• 서울 강남.",
+        "3) 부산.",
+        "374(삼백칠십사) = 2×11×17.",
+        "1996년 12월 31일, 홍백가합전에 출장.",
     ],
 )
 def test_a_short_sentence_is_no_heading(line: str) -> None:
@@ -81,7 +104,17 @@ def test_a_short_sentence_is_no_heading(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["죽음.", "개요.", "6.25 전쟁.", "2010년대.", "활동 (1990년 ~ 2000년)."]
+    "line",
+    [
+        "죽음.",
+        "개요.",
+        "6.25 전쟁.",
+        "2010년대.",
+        "활동 (1990년 ~ 2000년).",
+        "젊은 시절.",
+        "반란이 일어난 배경.",
+        "스쿠터(Scooter).",
+    ],
 )
 def test_a_heading_is_recognised(line: str) -> None:
     long = "그는 오래전에 서울에서 태어나 그곳에서 자랐다고 한다. " * 2
@@ -150,9 +183,9 @@ def test_passages_keep_their_promises(text: str, chars: int, overlap: int) -> No
         assert before.start < after.start
         assert before.end < after.end
         assert overlap or before.end <= after.start
+    headings = {name for p in passages for name in p.heading.split(" › ")}
     missing = "".join(c for i, c in enumerate(cleaned.text) if i not in covered)
-    lines = {line.strip() for line in cleaned.text.split("\n")}
     for line in filter(None, map(str.strip, missing.split("\n"))):
-        assert line in lines  # nothing is left out but whole lines that look like headings
         assert line.endswith(".")
+        assert line[:-1] in headings  # nothing is lost: it stands over a passage
     assert bool(passages) == bool(cleaned.text.strip())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,21 +21,32 @@ from odqa.types import Document, Passage
 
 # A line such as "생애." that WikiExtractor makes of a section's heading.
 _HEADING = re.compile(r"(?<![^\n])[^\S\n]*(\S[^\n]{0,58}[^\n.!?…:;,])\.[^\S\n]*(?=\n|$)")
+_IN_PARENTHESES = re.compile(r"\s*[(\[][^()\[\]]*[)\]]$")
 _SENTENCE_END = re.compile(r"다(?:[\"'”’)\]]*\.|$)|[해세어아예지네까데게군나]요$|\d{4}\.\s|[?!]\s")
+# Two statements in one line, an equation, a day's event; a list's mark is no part of a name.
+_STATEMENT = re.compile(
+    r"^(?:[-–—•·*※○●▲△▶►◆◇□■☆★→]|\d+\)|\(\d+\))|[가-힣)\]]\.\s|[=→]|\d일(?:,|에\s|부터\s)"
+)
+_MAYBE_TOPIC = re.compile(r"[은는]\s")
 _NOMINAL_TAGS = frozenset({"ETN", "EF"})
+_DEEPEST = 2  # headings over a heading; Wikipedia's sections hardly nest deeper
+_PATH = " › "
+# Sections of notes and links, whose content is no prose; empty once the markup is gone.
+# fmt: off
+_APPENDICES = frozenset({
+    "각주", "주석", "주", "출처", "참고 문헌", "참고문헌", "참고 자료", "참고자료", "외부 링크",
+    "외부링크", "바깥 고리", "바깥고리", "같이 보기", "같이보기", "함께 보기", "관련 항목",
+    "관련 문서", "더 읽어보기", "갤러리",
+})
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A sentence, or a part of a long one, that no passage boundary cuts.
-
-    ``joined_start`` is where it starts when it goes on from the unit before: that takes the
-    heading between them along.
-    """
+    """A sentence, or a part of a long one, that no passage boundary cuts."""
 
     start: int
     end: int
-    joined_start: int
     heading: str
 
 
@@ -69,9 +81,10 @@ def split_passages(document: Document, config: CorpusConfig) -> list[Passage]:
 
     Boundaries lie between sentences; one that is longer alone is cut at white space. None is
     longer than 1.25 x ``passage_chars`` (+ ``overlap_chars``). A heading is no text of its own
-    but the ``heading`` of the passages under it, except where a section too short to stand alone
-    is joined with its neighbour: there it stays within the text. A heading with nothing under it
-    is left out. An article without text has no passage.
+    but the ``heading`` of the passages under it ("생애 › 어린 시절" where nothing stands between
+    the two), except where a section too short to stand alone is joined with its neighbour: there
+    it stays within the text. Nothing is left out but the names of empty appendices ("각주",
+    "외부 링크"). An article without text has no passage.
     """
     document = clean_document(document, config)
     if document.metadata.get("single_passage"):
@@ -97,41 +110,62 @@ def _passage(document: Document, n: int, start: int, end: int, heading: str) -> 
 
 def _sections(text: str, limit: int) -> list[list[_Unit]]:
     """The units of each section that has text, the lead first."""
-    headings = [(m.start(), m.end(), m.group(1)) for m in _HEADING.finditer(text)]
-    headings = [(start, end, name) for start, end, name in headings if _is_heading(name)]
-    bodies = zip(
-        [(0, 0, ""), *headings], [start for start, _, _ in headings] + [len(text)], strict=True
-    )
-    sections = [
-        _units(text, start, end, body_end, heading, limit)
-        for (start, end, heading), body_end in bodies
-    ]
+    sections = [_units(text, *section, limit) for section in _outline(text)]
     found = [section for section in sections if section]
     if found or not text.strip():
         return found
-    return [_units(text, 0, 0, len(text), "", limit)]  # nothing but lines like headings: a list
+    return [_units(text, "", 0, len(text), limit)]  # nothing but names of appendices
+
+
+def _outline(text: str) -> Iterator[tuple[str, int, int]]:
+    """(heading, start, end) of the text under each heading, the lead first.
+
+    Headings with nothing under them are the path to the next one; a longer row of such lines is
+    a list, and what stands at the article's end is no heading of anything: text both.
+    """
+    heading, start = "", 0
+    empty: list[tuple[int, str]] = []
+    lines = [m for m in _HEADING.finditer(text) if _is_heading(m.group(1))]
+    for line, following in itertools.zip_longest(lines, lines[1:]):
+        if not text[line.end() : following.start() if following else len(text)].strip():
+            empty.append((line.start(), line.group(1)))
+            continue
+        path = empty if len(empty) <= _DEEPEST else []
+        yield heading, start, path[0][0] if path else line.start()
+        names = [name for _, name in path if name not in _APPENDICES]
+        heading, start = _PATH.join([*names, line.group(1)]), line.end()
+        empty = []
+    end = len(text)
+    while empty and empty[-1][1] in _APPENDICES:
+        end, _ = empty.pop()
+    yield heading, start, end
 
 
 def _is_heading(line: str) -> bool:
     """Is the line (its full stop taken away) the name of a section rather than a sentence?"""
+    if _STATEMENT.search(line):
+        return False
+    line = _IN_PARENTHESES.sub("", line) or line
     if _SENTENCE_END.search(line):
         return False
+    if _MAYBE_TOPIC.search(line) and _has_topic(line):
+        return False  # "호는 단원", but "젊은 시절"
     final = line.rstrip("\"'”’)] ")[-1:]
     if final and (ord(final) - 0xAC00) % 28 == 16:  # "서울에서 태어남" ends in ㅁ, as does "죽음"
         return morphemes(line)[-1].tag.rpartition("+")[2] not in _NOMINAL_TAGS
     return True
 
 
-def _units(
-    text: str, heading_start: int, body_start: int, body_end: int, heading: str, limit: int
-) -> list[_Unit]:
-    units: list[_Unit] = []
-    for start, end in split_sentences(text[body_start:body_end]):
-        for piece_start, piece_end in _pieces(text, body_start + start, body_start + end, limit):
-            joined = piece_start if units or not heading else heading_start
-            joined += len(text[joined:piece_end]) - len(text[joined:piece_end].lstrip())
-            units.append(_Unit(piece_start, piece_end, joined, heading))
-    return units
+def _has_topic(line: str) -> bool:
+    return any(m.tag == "JX" and m.surface in {"은", "는"} for m in morphemes(line))
+
+
+def _units(text: str, heading: str, start: int, end: int, limit: int) -> list[_Unit]:
+    return [
+        _Unit(*piece, heading)
+        for begin, stop in split_sentences(text[start:end])
+        for piece in _pieces(text, start + begin, start + stop, limit)
+    ]
 
 
 def _pieces(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
