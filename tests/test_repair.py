@@ -10,11 +10,19 @@ from pathlib import Path
 import pytest
 from hashing_encoder import HashingEncoder
 
-from odqa.build import build_index, components, indexing, repair_index, shards, verify_index
+from odqa.build import (
+    build_index,
+    components,
+    indexing,
+    repair_index,
+    shards,
+    update_index,
+    verify_index,
+)
 from odqa.cli import main
 from odqa.config import Config, load_config
 from odqa.errors import IndexNotUsableError, UsageError
-from odqa.store import blocks, find_index, read_manifest
+from odqa.store import PassageStore, blocks, find_index, read_manifest
 
 PARTS = ("passages", "duplicates", "sparse", "dense")
 
@@ -176,6 +184,21 @@ def test_passages_stored_otherwise_have_their_legs_built_again(
     changed = {name for name in expected if after[name] != expected[name]}
     assert changed <= {"manifest.json", "passages/texts.bin", "passages/texts.npy"}
     assert not set(before.values()) & set(inodes(index, "sparse", "dense").values())
+
+
+def test_an_updated_index_is_repaired_in_the_order_of_its_source(home: Path) -> None:
+    index = index_of(home)
+    lines = (home / "corpus.jsonl").read_text("utf-8").splitlines()
+    lines[3] = json.dumps({"id": "3", "title": "다른 제목", "text": "부산의 글이다. " * 9})
+    (home / "corpus.jsonl").write_text("\n".join(lines), "utf-8")
+    update_index(index, home / "corpus.jsonl", Config())  # the changed article's passages are last
+    before = list(PassageStore.open(index / "passages"))
+    damage(index / "passages" / "texts.bin")
+    repair_index(index, Config())
+    after = list(PassageStore.open(index / "passages"))
+    assert after != before
+    assert sorted(p.passage_id for p in after) == sorted(p.passage_id for p in before)
+    assert verify_index(index, Config()).ok
 
 
 # ---- records ----

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from odqa.build import build_index, components, open_retriever, update_index, verify_index
+from odqa.build import (
+    build_index,
+    components,
+    open_retriever,
+    update_index,
+    updating,
+    verify_index,
+)
 from odqa.build.updating import Changes, IndexUpdate
 from odqa.cli import main
 from odqa.config import Config, DenseConfig, set_values
@@ -207,6 +214,17 @@ def test_a_damaged_index_or_another_build_is_not_updated(tmp_path: Path) -> None
         update_index(tmp_path / "b", corpus, config())
     with pytest.raises(IndexNotUsableError, match="tokenizer"):
         update_index(index, corpus, config("tokenizer.name=bigram"))
+
+
+def test_passages_of_another_splitter_are_not_mixed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write(tmp_path / "c.jsonl", ARTICLES[:5])
+    index = build_index(corpus, name="a", indexes_dir=tmp_path, config=config())
+    write(corpus, ARTICLES[:6])
+    monkeypatch.setattr(updating, "SPLITTER", "of tomorrow")
+    with pytest.raises(IndexNotUsableError, match="another version of the program split"):
+        update_index(index, corpus, config())
 
 
 def test_the_command(

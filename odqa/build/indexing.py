@@ -58,6 +58,7 @@ from odqa.build.stages import stage
 from odqa.build.workers import ShardSettings, make_shards, n_workers
 from odqa.config import Config, CorpusConfig
 from odqa.corpus import corpus_name, read_documents
+from odqa.corpus.passages import SPLITTER
 from odqa.corpus.sources import KOWIKI, SAMPLE
 from odqa.errors import ConfigError, InputError
 from odqa.processes import worker_pool
@@ -170,6 +171,7 @@ class IndexBuild:
             "source_state": source_state(path) if path else {},
             "odqa": __version__,
             "format": FORMAT,
+            "splitter": SPLITTER,
             "legs": list(self._legs),
             "config": index_config(self._config, self._legs),
             "tokenizer": self._tokenizer.fingerprint if self._tokenizer else None,

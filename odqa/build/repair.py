@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from odqa.build.components import retriever_of
 from odqa.build.indexing import IndexBuild, Progress, no_progress
 from odqa.build.recipe import SHARDS, SHARDS_DONE, differences
@@ -217,7 +219,7 @@ class _Repair:
             if name.startswith("passages/")
         }
         found = {f"passages/{f.name}": checksum(f) for f in (path / "passages").iterdir()}
-        if found[_DIGESTS] != recorded[_DIGESTS]:
+        if found[_DIGESTS] != recorded[_DIGESTS] and not self._same_documents():
             self._work.clear()
             raise self._hopeless(
                 f"its passages are damaged, and {self._recipe['source']} has changed since",
@@ -228,6 +230,13 @@ class _Repair:
             for name in (*self._parts, SHARDS, SHARDS_DONE):
                 if name != "passages":
                     remove(path / name)
+
+    def _same_documents(self) -> bool:
+        """Were the passages made of the same documents in another order, as by an update?"""
+        if _DIGESTS in self._inspection.damaged:
+            return False  # nobody knows what they were made of
+        before, now = (np.load(folder / _DIGESTS) for folder in (self._index, self._work.path))
+        return np.array_equal(np.unique(before, axis=0), np.unique(now, axis=0))
 
     def _finish(self) -> None:
         """Write recipe and manifest, and see whether the index opens."""

@@ -33,6 +33,7 @@ from odqa.build.shards import SHARD_DOCUMENTS
 from odqa.build.sparse_leg import SPARSE, StoredTerms
 from odqa.config import Config, merge
 from odqa.corpus import read_documents
+from odqa.corpus.passages import SPLITTER
 from odqa.errors import IndexNotUsableError
 from odqa.store import (
     MANIFEST_NAME,
@@ -143,6 +144,11 @@ class IndexUpdate(IndexBuild):
                     f"{self._index}: the index was made with {what} {getattr(manifest, what)!r}, "
                     f"here it is {self.recipe[what]!r}; build it again with --force"
                 )
+        if manifest.recipe.get("splitter") != SPLITTER:
+            raise IndexNotUsableError(
+                f"{self._index}: another version of the program split its articles into passages; "
+                "build it again with --force"
+            )
         keys = manifest.duplicates
         if keys is not None and keys["signature"] != SIGNATURE:
             raise IndexNotUsableError(

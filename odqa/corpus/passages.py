@@ -19,6 +19,10 @@ from odqa.text.morphemes import morphemes
 from odqa.text.sentences import split_sentences
 from odqa.types import Document, Passage
 
+SPLITTER = "2"
+"""Another one whenever an article may give other passages than before: an index grows by updates
+only where the passages it has are those that it would get today."""
+
 # A line such as "생애." that WikiExtractor makes of a section's heading.
 _HEADING = re.compile(r"(?<![^\n])[^\S\n]*(\S[^\n]{0,58}[^\n.!?…:;,])\.[^\S\n]*(?=\n|$)")
 _IN_PARENTHESES = re.compile(r"\s*[(\[][^()\[\]]*[)\]]$")
