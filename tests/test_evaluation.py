@@ -15,7 +15,7 @@ from odqa.evaluation.compare import compare_runs
 from odqa.evaluation.judgements import RetrievalSet
 from odqa.evaluation.losses import STAGES, differs_by_boundary, differs_by_particle, stage_of_loss
 from odqa.evaluation.output import summary_rows, write_evaluation
-from odqa.evaluation.records import open_record
+from odqa.evaluation.records import open_record, reading_record
 from odqa.evaluation.run import (
     Evaluation,
     evaluate_open,
@@ -480,6 +480,63 @@ def test_a_wrong_yes_is_no_loss_of_the_retrieval() -> None:
     assert record["stage"] == "fusion"
     assert "recall" not in record
     assert "first_stage_recall" not in record
+
+
+@pytest.mark.parametrize(
+    ("golds", "right"),
+    [
+        (("아니요",), True),
+        (("아니오.",), True),
+        (("아뇨",), True),
+        (("No",), True),
+        (("타조", "아니요"), True),
+        (("예",), False),
+        (("네",), False),
+        (("yes",), False),
+        (("아니",), False),
+    ],
+)
+def test_a_no_in_the_words_of_the_data_set(golds: tuple[str, ...], right: bool) -> None:
+    passage = Passage("p#0", "p", "타조", "타조는 하늘을 날지 못한다.", 0, 15)
+    asked = Example("y", "타조는 하늘을 나는가?", golds, passage)
+    answers = TableRetriever(), TableReader(), LogLinearFusion(FusionConfig())
+    polar = Pipeline(*answers, n_passages=1, polar=PolarAnswerer())
+    trace = polar.trace_passages([asked.question], [[passage]], k=5)[0]
+    record = open_record(
+        asked, trace, trace.candidates, may_abstain=False, n_passages=1, seconds=0.0
+    )
+    assert (record["prediction"], record["answers"]) == ("no", list(golds))  # as they are
+    assert record["best_is_right"] is right
+    assert (record["stage"] is None) is right
+    assert record["scores"]["exact_match"] == record["scores"]["f1"] == float(right)
+    assert record["scores"]["jamo_distance"] == 0 or not right
+    # the other of the two answers is the right one, but for 아니, which is no answer
+    assert record["right_answer_rank"] == (1 if right else None if golds == ("아니",) else 2)
+    assert record["right_reading_rank"] == record["right_answer_rank"]
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "gold", "right"),
+    [
+        ("식물은 광합성을 하나요?", "예", "yes", True),
+        ("식물은 광합성을 하나요?", "네", "예", True),
+        ("식물은 광합성을 하나요?", "아니요", "yes", False),
+        ("식물은 광합성을 하나요?", "네덜란드", "네", False),
+        ("고구려 옆에 살던 겨레는 누구인가?", "네", "예", False),
+        ("고구려 옆에 살던 겨레는 누구인가?", "예", "예", True),
+    ],
+)
+def test_yes_is_one_answer_in_yes_no_questions_alone(
+    question: str, said: str, gold: str, right: bool
+) -> None:
+    passage = Passage("p#0", "p", "글", said, 0, len(said))
+    reading = Reading(Candidate(passage, 0.0, 0, "given"), said, 1.0, 0, len(said))
+    asked = Example("y", question, (gold,), passage)
+    record = reading_record(asked, [reading], may_abstain=False, seconds=0.0)
+    assert record["scores"]["exact_match"] == float(right)
+    assert record["best_is_right"] is right
+    assert (record["stage"] is None) is right
+    assert record["right_reading_rank"] == (1 if right else None)
 
 
 def test_what_is_right_was_not_lost_before_it_was_read() -> None:
