@@ -58,11 +58,24 @@ def test_every_command_has_help_and_the_common_options(odqa: Run, command: str) 
         assert option in out
 
 
-def test_help_is_quick(home: Path) -> None:
-    process = start(home, "--help")
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "build-index" in out.decode()
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--help",), "build-index"),
+        (("ask", "--help"), "--top-n"),
+        (("evaluate", "--help"), "--level"),
+    ],
+)
+def test_help_loads_no_heavy_library(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    """That is what makes it quick: these take from a tenth of a second to several."""
+    command = [sys.executable, "-X", "importtime", "-m", "odqa", *arguments]
+    done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0
+    assert said in done.stdout
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "odqa" in loaded  # the list is there
+    heavy = {"numpy", "rich", "torch", "transformers", "tokenizers", "onnxruntime", "faiss"}
+    assert not loaded & (heavy | {"bm25s", "numba", "datasets", "MeCab", "scipy"})
 
 
 def test_build_index_prints_the_path_and_json_the_counts(odqa: Run, home: Path) -> None:
