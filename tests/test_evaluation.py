@@ -421,6 +421,14 @@ def test_retrieval_answer_recall_where_answers_are_known() -> None:
     assert found.metrics["answer_recall@3"] == 1
 
 
+def test_answer_recall_to_its_depth() -> None:
+    """The cuts below the depth, and the depth itself, where fewer texts were found too."""
+    texts = ["이순신이 거북선을 만들었다.", "세종대왕은 1446년에 훈민정음을 반포했다."]
+    found = scoring.answer_recall(texts, ["세종", "1446"], 4)
+    assert found == {"answer_recall@1": 0.0, "answer_recall@3": 1.0, "answer_recall@4": 1.0}
+    assert scoring.answer_recall(texts, [], 1) == {"answer_recall@1": 0.0}
+
+
 def test_score_answer_of_unanswerable_questions() -> None:
     assert set(score_answer("", []).values()) == {0.0, 1.0}
     assert score_answer("", [])["f1"] == 1.0
