@@ -237,11 +237,6 @@ def hit_at(k: int, ranking: Sequence[str], relevance: Mapping[str, int]) -> floa
     return float(any(relevance.get(item, 0) > 0 for item in ranking[:k]))
 
 
-def answer_recall_at(k: int, texts: Sequence[str], golds: Sequence[str]) -> float:
-    """1 where an answer string stands in one of the first k texts, else 0 (``holds_answer``)."""
-    return float(any(holds_answer(text, golds) for text in texts[:k]))
-
-
 def holds_answer(text: str, golds: Iterable[str]) -> bool:
     """Does one of the answer strings stand in ``text``?
 

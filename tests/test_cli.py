@@ -58,11 +58,24 @@ def test_every_command_has_help_and_the_common_options(odqa: Run, command: str) 
         assert option in out
 
 
-def test_help_is_quick(home: Path) -> None:
-    process = start(home, "--help")
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "build-index" in out.decode()
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--help",), "build-index"),
+        (("ask", "--help"), "--top-n"),
+        (("evaluate", "--help"), "--level"),
+    ],
+)
+def test_help_loads_no_heavy_library(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    """That is what makes it quick: these take from a tenth of a second to several."""
+    command = [sys.executable, "-X", "importtime", "-m", "odqa", *arguments]
+    done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0
+    assert said in done.stdout
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "odqa" in loaded  # the list is there
+    heavy = {"numpy", "rich", "torch", "transformers", "tokenizers", "onnxruntime", "faiss"}
+    assert not loaded & (heavy | {"bm25s", "numba", "datasets", "MeCab", "scipy"})
 
 
 def test_build_index_prints_the_path_and_json_the_counts(odqa: Run, home: Path) -> None:
@@ -297,9 +310,39 @@ def test_evaluate_retrieval_by_article(odqa: Run, home: Path) -> None:
     assert code == 0
     assert json.loads(out)["ndcg@10"] == 1.0
     assert (home / "runs/retrieval/run.trec").read_text().startswith("q Q0 2#0 1 ")
-    code, out, _ = odqa(*base)  # by passage: 2#9 is not there
+
+
+def test_relevant_passages_that_are_not_in_the_index(odqa: Run, home: Path) -> None:
+    folder = home / "elsewhere"
+    folder.mkdir()
+    (folder / "dev.topics.tsv").write_text("q\t거북선 제작\np\t측우기 제작\n", encoding="utf-8")
+    (folder / "dev.qrels.tsv").write_text("q 0 2#0 1\nq 0 2#9 1\nq 0 8#0 0\np 0 3#0 1\n")
+    base = ("evaluate", "--task", "retrieval", "--dataset", "elsewhere", "--retriever", "sparse")
+    code, out, err = odqa(*base, "--json", "--output", "runs/elsewhere")
+    figures = json.loads(out)
     assert code == 0
-    assert re.search(r"^ndcg@10 +0\.000", out, re.MULTILINE)
+    assert "does not hold 1 of the 3 passages judged relevant (such as '2#9' for " in err
+    assert "the question 'q')" in err
+    assert (figures["n_relevant"], figures["n_relevant_not_in_index"]) == (3, 1)
+    assert figures["recall@10"] == pytest.approx((1 / 2 + 1) / 2)
+    report = (home / "runs/elsewhere/report.html").read_text(encoding="utf-8")
+    assert "1 of 3 judged relevant are not in the index" in report
+    assert re.search(r"^relevant, not in the index +1 of 3$", odqa(*base)[1], re.MULTILINE)
+    code, out, err = odqa(*base, "--level", "article", "--json")  # 2#9 stands for its article
+    assert "judged relevant" not in err
+    assert json.loads(out)["n_relevant_not_in_index"] == 0
+
+
+def test_an_index_without_anything_relevant_is_the_wrong_one(odqa: Run, home: Path) -> None:
+    folder = home / "another"
+    folder.mkdir()
+    (folder / "dev.topics.tsv").write_text("q\t거북선 제작\n", encoding="utf-8")
+    (folder / "dev.qrels.tsv").write_text("q 0 2#9 1\nq 0 7#0 1\n")
+    code, out, err = odqa("evaluate", "--task", "retrieval", "--dataset", "another")
+    assert (code, out) == (2, "")
+    assert "odqa: error: another: the index 'small' holds none of the 2 passages judged" in err
+    assert "'2#9' for the question 'q'" in err
+    assert "--index" in err
 
 
 @pytest.mark.slow

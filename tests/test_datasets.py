@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from odqa.config import CorpusConfig
+from odqa.corpus import read_documents, split_passages
 from odqa.corpus.datasets import read_examples
 from odqa.errors import InputError, UsageError
-from odqa.evaluation.judgements import read_qrels, read_retrieval_set, read_topics
+from odqa.evaluation.judgements import RetrievalSet, read_qrels, read_retrieval_set, read_topics
+from odqa.store import PassageStore, PassageWriter
+from odqa.types import Document
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 CONTEXT = "훈민정음은 세종이 1443년에 만들었다. 세종은 조선의 임금이다."
@@ -92,9 +95,49 @@ def test_jsonl(tmp_path: Path) -> None:
     assert second.answer_starts == (CONTEXT.index("1443년"),)
     assert third.answers == ()
     judged = read_retrieval_set(path)
-    assert judged.qrels == {"1": {"7": 1}, "2": {"2#0": 1}}
-    assert judged.n_unjudged == 1
-    assert judged.answers["2"] == ("1443년", "천사백")
+    assert judged.qrels == {"1": {"7": 1}}
+    assert judged.n_unjudged == 2  # the context of the second stands in no index under an id
+    assert judged.answers == {"1": ("세종",)}
+
+
+def test_contexts_of_jsonl_judge_no_passage(tmp_path: Path) -> None:
+    """An index that is built of articles gives the passage another id, if it has it at all."""
+    path = tmp_path / "x.jsonl"
+    record = {"id": "q", "question": "언제?", "answers": ["1443년"], "context": CONTEXT}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(InputError, match=r'x\.jsonl: judges nothing relevant .* "doc_id"'):
+        read_retrieval_set(path)
+    decomposed = unicodedata.normalize("NFD", "글")
+    path.write_text(json.dumps(record | {"doc_id": decomposed}), encoding="utf-8")
+    judged = read_retrieval_set(path)
+    assert judged.qrels == {"q": {"글": 1}}
+    with pytest.raises(UsageError, match="--level article"):
+        judged.at_level("passage")
+
+
+def test_an_index_of_korquad_has_the_gold_passages(tmp_path: Path) -> None:
+    path = write_korquad(tmp_path / "x.json", [question()])
+    with PassageWriter(tmp_path / "passages") as writer:
+        for document in read_documents(path):
+            writer.add(document, split_passages(document, CorpusConfig()))
+    store = PassageStore.open(tmp_path / "passages")
+    judged = read_retrieval_set(path)
+    assert judged.relevant() == [("q1", "0-0#0")]
+    assert judged.absent_from(store, "passage") == []
+    assert judged.at_level("article").absent_from(store, "article") == []
+
+
+def test_what_an_index_does_not_hold(tmp_path: Path) -> None:
+    with PassageWriter(tmp_path / "passages") as writer:
+        for document in (Document("a", "가", CONTEXT), Document("empty", "나", "")):
+            writer.add(document, split_passages(document, CorpusConfig()))
+    store = PassageStore.open(tmp_path / "passages")
+    judged = RetrievalSet(
+        {"1": "?", "2": "?"},
+        {"1": {"a#0": 1, "a#1": 2, "b#0": 0}, "2": {"a": 1, "empty#0": 1}},
+    )
+    assert judged.absent_from(store, "passage") == [("1", "a#1"), ("2", "a"), ("2", "empty#0")]
+    assert judged.at_level("article").absent_from(store, "article") == [("2", "empty")]
 
 
 @pytest.mark.parametrize(

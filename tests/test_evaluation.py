@@ -1,8 +1,11 @@
 """A whole evaluation over a small world in which every stage loses exactly one question."""
 
+import dataclasses
 import json
+import math
 import re
 from collections.abc import Sequence
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ import pytest
 
 from odqa.config import FusionConfig
 from odqa.errors import InputError, UsageError
+from odqa.evaluation import scoring
 from odqa.evaluation.compare import compare_runs
 from odqa.evaluation.judgements import RetrievalSet
 from odqa.evaluation.losses import STAGES, differs_by_boundary, differs_by_particle, stage_of_loss
 from odqa.evaluation.output import summary_rows, write_evaluation
-from odqa.evaluation.records import open_record
+from odqa.evaluation.records import open_record, reading_record, trec_lines
+from odqa.evaluation.report import render_report
 from odqa.evaluation.run import (
     Evaluation,
     evaluate_open,
@@ -24,9 +29,9 @@ from odqa.evaluation.run import (
 )
 from odqa.evaluation.scoring import ANSWER_METRICS, RANKING_METRICS, score_answer
 from odqa.fusion import CLUES, LogLinearFusion
-from odqa.pipeline import Pipeline
+from odqa.pipeline import Pipeline, Trace
 from odqa.reading.polar import PolarAnswerer
-from odqa.types import Candidate, Example, Passage, Reading
+from odqa.types import Answer, Candidate, Example, Passage, Prediction, Reading
 
 PASSAGES = {
     passage_id: Passage(passage_id, passage_id[0], "제목", text, 0, len(text))
@@ -175,8 +180,52 @@ def test_no_answer_statistics(evaluation: Evaluation) -> None:
     found = evaluation.metrics["no_answer"]
     assert (found["n"], found["n_abstained"]) == (2, 2)
     assert (found["precision"], found["recall"]) == (1 / 2, 1 / 2)
-    # "none" ties with "abstention" and stands above 7; "unanswerable" is one of the surest.
-    assert 0.4 < found["auroc"] < 0.9
+    # "none" is above 7 of the 8 with an answer and ties with "abstention". "unanswerable" (one
+    # reading of 9) is above the 3 with a second reading, ties with 4, and is below "abstention".
+    assert found["auroc"] == (7 + 1 / 2 + 3 + 4 / 2) / (2 * 8)
+
+
+@pytest.mark.parametrize(
+    ("probability", "none", "prediction"), [(0.5, 0.5, "세종"), (0.49, 0.51, "")]
+)
+def test_none_is_given_where_it_is_more_probable(
+    probability: float, none: float, prediction: str
+) -> None:
+    candidate = Candidate(PASSAGES["a#0"], 1.0, 0, "sparse")
+    reading = Reading(candidate, "세종", 3.0, 6, 8)
+    answer = Answer("세종", 3.0, probability, 3.0, 1.0, (reading,))
+    trace = Trace("?", (candidate,), (candidate,), (reading,), Prediction("?", (answer,), none))
+    asked = Example("q", "?", ("세종",))
+    record = open_record(asked, trace, (), may_abstain=True, n_passages=1, seconds=0.0)
+    assert (record["prediction"], record["best_answer"]) == (prediction, "세종")
+    assert (record["confidence"], record["no_answer_score"]) == (probability, none)
+    always = open_record(asked, trace, (), may_abstain=False, n_passages=1, seconds=0.0)
+    assert always["prediction"] == "세종"
+
+
+@pytest.mark.parametrize(("score", "prediction"), [(0.001, "세종"), (0.0, ""), (-3.0, "")])
+def test_a_reading_must_beat_no_answer_which_scores_0(score: float, prediction: str) -> None:
+    reading = Reading(Candidate(PASSAGES["a#0"], 0.0, 0, "given"), "세종", score, 6, 8)
+    asked = Example("q", "?", ("세종",), PASSAGES["a#0"])
+    record = reading_record(asked, [reading], may_abstain=True, seconds=0.0)
+    assert (record["prediction"], record["best_answer"]) == (prediction, "세종")
+    assert (record["confidence"], record["no_answer_score"]) == (score, -score)
+    always = reading_record(asked, [reading], may_abstain=False, seconds=0.0)
+    assert always["prediction"] == "세종"
+
+
+def test_no_answer_by_hand() -> None:
+    """Three without an answer, three with one; none was given to two of either."""
+    told = [
+        *(([], "", 0.9), ([], "", 0.2), ([], "x", 0.6)),
+        *((["x"], "", 0.8), (["x"], "", 0.3), (["x"], "x", 0.1)),
+    ]
+    found = scoring.no_answer(
+        [{"answers": a, "prediction": p, "no_answer_score": s} for a, p, s in told]
+    )
+    # 0.9 is above all of 0.8, 0.3 and 0.1; 0.6 above two of them, 0.2 above one
+    auroc = (3 + 2 + 1) / (3 * 3)
+    assert found == {"n": 3, "auroc": auroc, "n_abstained": 4, "precision": 2 / 4, "recall": 2 / 3}
 
 
 def test_answer_recall(evaluation: Evaluation) -> None:
@@ -204,6 +253,65 @@ def test_calibration_and_risk(evaluation: Evaluation) -> None:
     assert 0 < figures["calibration"]["brier"] < 1
     # "right" and "abstention" have the right answer first, whether it was given or not.
     assert figures["risk_coverage"]["points"][-1] == [1.0, pytest.approx(8 / 10)]
+
+
+def test_calibration_by_hand() -> None:
+    """A bin holds its upper bound: 0.8 is in (0.7, 0.8], 0.81 is not."""
+    probabilities = (0.75, 0.8, 0.81, 1.0)
+    records = [
+        {"probability": p, "best_is_right": right}
+        for p, right in zip(probabilities, (True, False, True, True), strict=True)
+    ]
+    found = scoring.calibration(records)
+    assert found["bins"] == [
+        {"low": 0.7, "high": 0.8, "n": 2, "mean_probability": 0.775, "accuracy": 0.5},
+        {"low": 0.8, "high": 0.9, "n": 1, "mean_probability": 0.81, "accuracy": 1.0},
+        {"low": 0.9, "high": 1.0, "n": 1, "mean_probability": 1.0, "accuracy": 1.0},
+    ]
+    error = (2 * (0.775 - 0.5) + 1 * (1 - 0.81) + 1 * 0) / 4
+    assert found["expected_calibration_error"] == pytest.approx(error)
+    assert found["brier"] == pytest.approx((0.25**2 + 0.8**2 + 0.19**2 + 0) / 4)
+
+
+def test_selective_answering_by_hand() -> None:
+    records = [
+        {"confidence": c, "best_is_right": right}
+        for c, right in ((0.2, False), (0.9, True), (0.5, True), (0.7, False), (0.1, True))
+    ]
+    found = scoring.selective(records)  # by confidence: right, wrong, right, wrong, right
+    risks = (0 / 1, 1 / 2, 1 / 3, 2 / 4, 2 / 5)
+    assert found["points"] == [[(i + 1) / 5, pytest.approx(risk)] for i, risk in enumerate(risks)]
+    assert found["area"] == pytest.approx(sum(risks) / 5)
+
+
+@pytest.mark.parametrize(("n", "kept"), [(399, 399), (401, 201), (402, 202)])
+def test_a_long_curve_is_thinned_and_keeps_its_end(n: int, kept: int) -> None:
+    records = [{"confidence": -i, "best_is_right": i > 0} for i in range(n)]
+    points = scoring.selective(records)["points"]
+    assert len(points) == kept
+    assert points[0] == [1 / n, 1.0]  # the surest is the one wrong answer
+    assert points[-1] == [1.0, pytest.approx(1 / n)]
+
+
+def test_probabilities_of_a_run_are_those_of_its_answers() -> None:
+    """right: readings of 9 and 2 against none of 8; reader: one of 9 against 8, so surer."""
+    found = evaluate_open(pipeline(), examples("right", "reader")).metrics
+    right, wrong = 1 / (1 + math.exp(-7) + math.exp(-1)), 1 / (1 + math.exp(-1))
+    assert found["risk_coverage"] == {"area": 0.75, "points": [[0.5, 1.0], [1.0, 0.5]]}
+    (only,) = found["calibration"]["bins"]
+    assert (only["n"], only["accuracy"]) == (2, 0.5)
+    assert only["mean_probability"] == pytest.approx((right + wrong) / 2)
+    assert found["calibration"]["brier"] == pytest.approx(((1 - right) ** 2 + wrong**2) / 2)
+
+
+def test_latency_quantiles() -> None:
+    mixed = [((8 * i) % 21) / 10 for i in range(21)]  # 0.0, 0.1, ... 2.0, out of order
+    assert scoring.latency(mixed) == {
+        "n": 21,
+        "p50_seconds": pytest.approx(1.0),
+        "p95_seconds": pytest.approx(1.9),
+    }
+    assert scoring.latency([1.0, 2.0])["p95_seconds"] == pytest.approx(1.95)  # between two
 
 
 def test_record_holds_every_stage(evaluation: Evaluation) -> None:
@@ -290,6 +398,15 @@ def test_retrieval_by_passage() -> None:
     assert found.records[0]["first_relevant_rank"] == 2
 
 
+def test_a_run_tells_scores_apart_to_nine_digits() -> None:
+    """Nine significant digits tell any two 32-bit numbers apart; more would be noise."""
+    scores = (12.34567891234, 0.000123456789123, float(2**-24 + 1) * 2**-3, 1.0)
+    candidates = [Candidate(PASSAGES["a#0"], s, i, "sparse") for i, s in enumerate(scores)]
+    lines = [line.split() for line in trec_lines("q", candidates, "t")]
+    assert [line[3] for line in lines] == ["1", "2", "3", "4"]
+    assert [line[4] for line in lines] == ["12.3456789", "0.000123456789", "0.125000007", "1"]
+
+
 def test_retrieval_by_article_and_reranked() -> None:
     found = evaluate_retrieval(TableRetriever(), judged(), level="article")
     assert found.metrics["hit@1"] == pytest.approx(1 / 3)  # a#0 stands for a
@@ -302,6 +419,14 @@ def test_retrieval_answer_recall_where_answers_are_known() -> None:
     found = evaluate_retrieval(TableRetriever(), both)
     assert (found.metrics["hit@3"], found.metrics["answer_recall@1"]) == (0, 0)
     assert found.metrics["answer_recall@3"] == 1
+
+
+def test_answer_recall_to_its_depth() -> None:
+    """The cuts below the depth, and the depth itself, where fewer texts were found too."""
+    texts = ["이순신이 거북선을 만들었다.", "세종대왕은 1446년에 훈민정음을 반포했다."]
+    found = scoring.answer_recall(texts, ["세종", "1446"], 4)
+    assert found == {"answer_recall@1": 0.0, "answer_recall@3": 1.0, "answer_recall@4": 1.0}
+    assert scoring.answer_recall(texts, [], 1) == {"answer_recall@1": 0.0}
 
 
 def test_score_answer_of_unanswerable_questions() -> None:
@@ -394,6 +519,43 @@ def test_report_is_one_sound_page(task: str, tmp_path: Path) -> None:
     assert (tmp_path / "run.trec").exists() is (task == "retrieval")
 
 
+def test_report_escapes_whatever_comes_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nasty(what: str) -> str:
+        return f'<script>&"{what}'
+
+    given = ("said", "title", "doc", "before", "behind", "question", "gold", "id", "kind")
+    said, title, doc, before, behind, question, gold, question_id, kind = map(nasty, given)
+    text = before + said + behind
+    passage = Passage(f"{doc}#0", doc, title, text, 0, len(text))
+    monkeypatch.setitem(PASSAGES, passage.passage_id, passage)
+    row = ([gold], [passage.passage_id], [(passage.passage_id, said, 9.0)])
+    monkeypatch.setitem(WORLD, question, row)
+    asked = Example(question_id, question, (gold,), passage, metadata={"question_type": kind})
+    found = evaluate_open(pipeline(), [asked])
+    assert found.predictions == {question_id: said}
+    earlier = tmp_path / 'run <script>&"earlier'
+    write_evaluation(found, earlier)
+    page = render_report(found, compare_runs(found, earlier, seed=1))
+    for what in (*given, "earlier"):
+        assert f"&lt;script&gt;&amp;&quot;{what}" in page, what
+    assert "<script" not in page
+    # title and passage stand once with the answer and once among the candidates
+    assert page.count(f"{escape(title)} {escape(doc)}#0") == 2
+
+
+def test_report_of_a_ranking_escapes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    title, doc = '<script>&"title', '<script>&"doc'
+    monkeypatch.setitem(PASSAGES, "n", Passage(f"{doc}#0", doc, title, "글", 0, 1))
+    monkeypatch.setitem(WORLD, "<script>?", ([], ["n"], []))
+    judged = RetrievalSet({"<script>q": "<script>?"}, {"<script>q": {"<script>r#1": 1}})
+    page = render_report(evaluate_retrieval(TableRetriever(), judged))
+    for what in (f"{title} {doc}#0", "<script>q", "<script>?", "<script>r#1"):
+        assert escape(what) in page
+    assert "<script" not in page
+
+
 def test_a_folder_holds_one_run(evaluation: Evaluation, tmp_path: Path) -> None:
     write_evaluation(evaluate_retrieval(TableRetriever(), judged()), tmp_path)
     assert (tmp_path / "run.trec").exists()
@@ -427,6 +589,37 @@ def test_compare(evaluation: Evaluation, tmp_path: Path) -> None:
     rows = dict(summary_rows(better, found))
     assert rows["McNemar"].startswith("3 : 1")
     assert rows["questions"] == "10"
+
+
+def test_comparison_by_hand(tmp_path: Path) -> None:
+    """Three of four questions gained, one lost; see the test of the paired bootstrap's p-value.
+
+    A resample's difference is (2 * gains - 4) / 4, its gains binomial (4, 3/4): none has the chance
+    1/256, none or one 13/256, so that 2.5 % end at one; all four have 81/256, so 97.5 % end there.
+    """
+    found = []
+    for right in ((0, 0, 0, 1), (1, 1, 1, 0)):
+        records = [
+            {"id": str(i), "scores": {"exact_match": float(r), "f1": 0.25}, "stage": None}
+            for i, r in enumerate(right)
+        ]
+        examples = [Example(str(i), "right", ("세종",), PASSAGES["a#0"]) for i in range(4)]
+        run = evaluate_reading(TableReader(), examples)
+        found.append(dataclasses.replace(run, records=records))
+    write_evaluation(found[0], tmp_path)
+    compared = compare_runs(found[1], tmp_path, seed=1)
+    p = 2 * (1 + 4 * 3 + 6 * 9) / 4**4
+    assert compared["exact_match"] == {
+        "ours": 75.0,
+        "earlier": 25.0,
+        "difference": 50.0,
+        "low": -50.0,
+        "high": 100.0,
+        "p_value": pytest.approx(p, abs=0.03),
+    }
+    assert compared["f1"]["p_value"] == 1.0
+    row = dict(summary_rows(found[1], compared))["exact_match against earlier"]
+    assert row.startswith("+50.00  [-50.00, +100.00]  p = 0.5")
 
 
 def test_only_like_can_be_compared(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -480,6 +673,63 @@ def test_a_wrong_yes_is_no_loss_of_the_retrieval() -> None:
     assert record["stage"] == "fusion"
     assert "recall" not in record
     assert "first_stage_recall" not in record
+
+
+@pytest.mark.parametrize(
+    ("golds", "right"),
+    [
+        (("아니요",), True),
+        (("아니오.",), True),
+        (("아뇨",), True),
+        (("No",), True),
+        (("타조", "아니요"), True),
+        (("예",), False),
+        (("네",), False),
+        (("yes",), False),
+        (("아니",), False),
+    ],
+)
+def test_a_no_in_the_words_of_the_data_set(golds: tuple[str, ...], right: bool) -> None:
+    passage = Passage("p#0", "p", "타조", "타조는 하늘을 날지 못한다.", 0, 15)
+    asked = Example("y", "타조는 하늘을 나는가?", golds, passage)
+    answers = TableRetriever(), TableReader(), LogLinearFusion(FusionConfig())
+    polar = Pipeline(*answers, n_passages=1, polar=PolarAnswerer())
+    trace = polar.trace_passages([asked.question], [[passage]], k=5)[0]
+    record = open_record(
+        asked, trace, trace.candidates, may_abstain=False, n_passages=1, seconds=0.0
+    )
+    assert (record["prediction"], record["answers"]) == ("no", list(golds))  # as they are
+    assert record["best_is_right"] is right
+    assert (record["stage"] is None) is right
+    assert record["scores"]["exact_match"] == record["scores"]["f1"] == float(right)
+    assert record["scores"]["jamo_distance"] == 0 or not right
+    # the other of the two answers is the right one, but for 아니, which is no answer
+    assert record["right_answer_rank"] == (1 if right else None if golds == ("아니",) else 2)
+    assert record["right_reading_rank"] == record["right_answer_rank"]
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "gold", "right"),
+    [
+        ("식물은 광합성을 하나요?", "예", "yes", True),
+        ("식물은 광합성을 하나요?", "네", "예", True),
+        ("식물은 광합성을 하나요?", "아니요", "yes", False),
+        ("식물은 광합성을 하나요?", "네덜란드", "네", False),
+        ("고구려 옆에 살던 겨레는 누구인가?", "네", "예", False),
+        ("고구려 옆에 살던 겨레는 누구인가?", "예", "예", True),
+    ],
+)
+def test_yes_is_one_answer_in_yes_no_questions_alone(
+    question: str, said: str, gold: str, right: bool
+) -> None:
+    passage = Passage("p#0", "p", "글", said, 0, len(said))
+    reading = Reading(Candidate(passage, 0.0, 0, "given"), said, 1.0, 0, len(said))
+    asked = Example("y", question, (gold,), passage)
+    record = reading_record(asked, [reading], may_abstain=False, seconds=0.0)
+    assert record["scores"]["exact_match"] == float(right)
+    assert record["best_is_right"] is right
+    assert (record["stage"] is None) is right
+    assert record["right_reading_rank"] == (1 if right else None)
 
 
 def test_what_is_right_was_not_lost_before_it_was_read() -> None:

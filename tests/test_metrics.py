@@ -183,13 +183,6 @@ def test_mrr_recall_hit_are_three_things() -> None:
         assert metric(5, RANKING, {"a": 0}) == 0.0
 
 
-def test_answer_recall() -> None:
-    texts = ["이순신이 거북선을 만들었다.", "세종대왕은 1446년에 훈민정음을 반포했다."]
-    assert metrics.answer_recall_at(1, texts, ["세종", "1446"]) == 0.0
-    assert metrics.answer_recall_at(2, texts, ["세종", "1446"]) == 1.0
-    assert metrics.answer_recall_at(2, texts, []) == 0.0
-
-
 @pytest.mark.parametrize(
     ("text", "answer", "holds"),
     [

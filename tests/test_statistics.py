@@ -18,6 +18,33 @@ def test_bootstrap_interval_brackets_the_mean_and_is_reproducible() -> None:
     assert statistics.bootstrap_interval([1.0, 1.0], seed=1) == (1.0, 1.0)
 
 
+def test_the_interval_holds_95_percent() -> None:
+    """2,500 questions, half of them right: the mean's deviation is sqrt(0.5 * 0.5 / 2500) = 0.01.
+
+    So 95 % lie within 1.96 * 0.01; 93 % would within 1.81 * 0.01, 97 % within 2.17 * 0.01. That
+    2.5 % of 10,000 resamples are counted, not known, moves a bound by some 0.0003.
+    """
+    values = [1.0, 0.0] * 1250
+    expected = (pytest.approx(0.5 - 0.0196, abs=1e-3), pytest.approx(0.5 + 0.0196, abs=1e-3))
+    assert statistics.bootstrap_interval(values, seed=1) == expected
+    paired = statistics.paired_bootstrap([2.0, 1.0] * 1250, [1.0] * 2500, seed=1)
+    assert (paired["low"], paired["high"]) == expected
+    # 80 % lie within 1.2816 deviations
+    low, high = statistics.bootstrap_interval(values, seed=1, level=0.8)
+    assert (low, high) == (pytest.approx(0.4872, abs=1e-3), pytest.approx(0.5128, abs=1e-3))
+
+
+def test_p_value_of_the_paired_bootstrap() -> None:
+    """Three questions gained, one lost: a resample is not above 0 if it draws two gains at most.
+
+    The gains drawn are binomial (4, 3/4), so that has the chance (1 + 4 * 3 + 6 * 9) / 4**4.
+    """
+    ours, theirs = [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]
+    expected = pytest.approx(2 * (1 + 4 * 3 + 6 * 9) / 4**4, abs=0.03)
+    assert statistics.paired_bootstrap(ours, theirs, seed=1)["p_value"] == expected
+    assert statistics.paired_bootstrap(theirs, ours, seed=1)["p_value"] == expected
+
+
 def test_paired_bootstrap() -> None:
     better = statistics.paired_bootstrap([1.0] * 30 + [0.0] * 70, [0.0] * 100, seed=1)
     assert better["difference"] == pytest.approx(0.3)
@@ -59,6 +86,11 @@ def test_brier_and_calibration_error() -> None:
     )
     bins = statistics.reliability(probabilities, right)
     assert [(b.low, b.n, b.accuracy) for b in bins] == [(0.0, 1, 0.0), (0.8, 2, 0.5), (0.9, 1, 1.0)]
+    assert [(b.high, b.mean_probability) for b in bins] == [
+        (0.1, 0.0),
+        (0.9, pytest.approx((0.85 + 0.9) / 2)),
+        (1.0, 0.95),
+    ]
     assert statistics.expected_calibration_error(bins) == pytest.approx(
         (1 * 0.0 + 2 * abs(0.5 - (0.85 + 0.9) / 2) + 1 * abs(1 - 0.95)) / 4
     )

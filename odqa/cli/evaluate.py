@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from odqa.config import Config, CorpusConfig
 from odqa.errors import InputError
 
 if TYPE_CHECKING:
+    from odqa.evaluation.judgements import RetrievalSet
     from odqa.evaluation.run import Evaluation
 
 NAME = "evaluate"
@@ -126,9 +129,10 @@ def _retrieval(arguments: argparse.Namespace, config: Config, progress: Progress
 
     index, corpus = _index(arguments)
     judged = read_retrieval_set(arguments.dataset, arguments.split, corpus=corpus)
+    counts = _count_relevant(judged, arguments, index)
     retriever = open_retriever(index, config, arguments.retriever)
     reranker = create_reranker(config.rerank, config.dense)
-    return evaluate_retrieval(
+    evaluation = evaluate_retrieval(
         retriever,
         judged,
         level=arguments.level,
@@ -139,6 +143,42 @@ def _retrieval(arguments: argparse.Namespace, config: Config, progress: Progress
         seed=config.seed,
         progress=progress,
     )
+    return dataclasses.replace(evaluation, metrics=evaluation.metrics | counts)
+
+
+def _count_relevant(
+    judged: RetrievalSet, arguments: argparse.Namespace, index: Path
+) -> dict[str, int]:
+    """How much is judged relevant, and how much of it the index does not hold, which is said.
+
+    Raises:
+        UsageError: as ``RetrievalSet.at_level``.
+        InputError: the index holds nothing of it, so that every figure would be 0.
+    """
+    from odqa.store import PassageStore
+
+    judged = judged.at_level(arguments.level)
+    n_relevant = len(judged.relevant())
+    absent = judged.absent_from(PassageStore.open(index / "passages"), arguments.level)
+    if absent:
+        question_id, item = absent[0]
+        what = f"{arguments.level}s judged relevant"
+        example = f"(such as '{item}' for the question '{question_id}')"
+        if len(absent) == n_relevant:
+            cut = ", or if that was cut into other passages, judge with --level article"
+            otherwise = cut if arguments.level == "passage" else ""
+            raise InputError(
+                f"the index '{index.name}' holds none of the {n_relevant} {what} {example}; "
+                f"give --index the one of the corpus that was judged{otherwise}",
+                path=arguments.dataset,
+            )
+        with contextlib.suppress(OSError):  # nobody reads stderr: the work goes on
+            print(
+                f"odqa: the index '{index.name}' does not hold {len(absent)} of the {n_relevant} "
+                f"{what} {example}; they count as not found",
+                file=sys.stderr,
+            )
+    return {"n_relevant": n_relevant, "n_relevant_not_in_index": len(absent)}
 
 
 def _index(arguments: argparse.Namespace) -> tuple[Path, CorpusConfig]:

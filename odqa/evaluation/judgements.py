@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from odqa.config import CorpusConfig
 from odqa.corpus.datasets import SAMPLE, file_of, filled_lines, read_examples, twice
 from odqa.errors import InputError, UsageError
 from odqa.metrics import article_of
+from odqa.store import PassageStore
 from odqa.text.normalize import nfc
 from odqa.types import Example
 
@@ -48,30 +50,43 @@ class RetrievalSet:
             )
         return self
 
+    def relevant(self) -> list[tuple[str, str]]:
+        """(question id, passage or article id) of every judgement that calls something relevant."""
+        return [(q, item) for q, judged in _items(self) for item in judged if judged[item] > 0]
+
+    def absent_from(self, passages: PassageStore, level: str) -> list[tuple[str, str]]:
+        """Those of ``relevant()`` that are no passage (or article with passages) of an index."""
+        is_in = {"passage": _has_passage, "article": _has_article}[level]
+        return [(q, item) for q, item in self.relevant() if not is_in(passages, item)]
+
 
 def read_retrieval_set(
     dataset: str | Path, split: str = "dev", *, corpus: CorpusConfig | None = None
 ) -> RetrievalSet:
     """Questions with judgements: ``SPLIT.topics.tsv`` + ``SPLIT.qrels.tsv`` of a folder.
 
-    Any data set of ``read_examples`` with gold passages (or ``"doc_id"``) does as well: each
-    question's gold passage is then the one relevant passage.
+    Any other data set of ``read_examples`` does as well. The gold passage is then the one relevant
+    passage where the data set is a corpus too, so that an index of it gives its passages the same
+    ids (KorQuAD, KLUE-MRC, the sample). The contexts of a ``.jsonl`` are no passages of any
+    corpus: there the article that ``"doc_id"`` names is relevant.
 
     Raises:
         InputError: as ``read_examples``; no question has anything relevant.
         UsageError: the sample has no such split.
     """
+    path = Path(dataset)
     if str(dataset) != SAMPLE:
-        path = file_of(Path(dataset), split, (TOPICS, ".json", ".jsonl"))
+        path = file_of(path, split, (TOPICS, ".json", ".jsonl"))
         if path.name.endswith(TOPICS):
             qrels_path = path.with_name(path.name.removesuffix(TOPICS) + QRELS)
             return _judged(read_topics(path), read_qrels(qrels_path), {}, qrels_path)
     examples = read_examples(dataset, split, corpus=corpus)
+    gold_of = _gold_article if path.suffix == ".jsonl" else _gold_passage
     return _judged(
         {example.question_id: example.question for example in examples},
-        {example.question_id: _gold_of(example) for example in examples},
+        {example.question_id: gold_of(example) for example in examples},
         {example.question_id: example.answers for example in examples},
-        dataset,
+        path,
     )
 
 
@@ -119,7 +134,7 @@ def _judged(
     topics: Mapping[str, str],
     qrels: Mapping[str, Mapping[str, int]],
     answers: Mapping[str, Sequence[str]],
-    path: Path | str,
+    path: Path,
 ) -> RetrievalSet:
     """The questions to which something is relevant; the rest cannot be scored."""
     judged = {
@@ -135,7 +150,10 @@ def _judged(
                 field="id",
             )
     if not judged:
-        raise InputError("judges nothing relevant to any question of this data set", path=path)
+        message = "judges nothing relevant to any question of this data set"
+        if path.suffix == ".jsonl":
+            message += '; give each question the id of its article as "doc_id"'
+        raise InputError(message, path=path)
     return RetrievalSet(
         judged,
         {question_id: qrels[question_id] for question_id in judged},
@@ -144,13 +162,27 @@ def _judged(
     )
 
 
-def _gold_of(example: Example) -> dict[str, int]:
-    if not example.answers:
+def _gold_passage(example: Example) -> dict[str, int]:
+    if not example.answers or example.passage is None:
         return {}
-    if example.passage is not None:
-        return {example.passage.passage_id: 1}
+    return {example.passage.passage_id: 1}
+
+
+def _gold_article(example: Example) -> dict[str, int]:
     doc_id = example.metadata.get("doc_id")
-    return {doc_id: 1} if isinstance(doc_id, str) else {}
+    return {nfc(doc_id): 1} if example.answers and isinstance(doc_id, str) else {}
+
+
+def _has_passage(passages: PassageStore, passage_id: str) -> bool:
+    with contextlib.suppress(KeyError):
+        return passages.row(passage_id) >= 0
+    return False
+
+
+def _has_article(passages: PassageStore, doc_id: str) -> bool:
+    with contextlib.suppress(KeyError):
+        return len(passages.document_rows(doc_id)) > 0
+    return False
 
 
 def _by_article(judged: Mapping[str, int]) -> dict[str, int]:

@@ -74,6 +74,8 @@ def summary_rows(
     """(name, value) of the figures that a person wants to see first."""
     figures = evaluation.metrics
     rows = [("questions", str(figures["n"]))]
+    if absent := figures.get("n_relevant_not_in_index"):
+        rows.append(("relevant, not in the index", f"{absent} of {figures['n_relevant']}"))
     for name, (low, high) in figures["confidence_intervals"].items():
         rows.append(
             (name, "{}  [{}, {}]".format(*(show(name, v) for v in (figures[name], low, high))))

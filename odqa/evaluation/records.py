@@ -14,12 +14,16 @@ from odqa.evaluation.judgements import RetrievalSet
 from odqa.evaluation.losses import stage_of_loss
 from odqa.pipeline import Trace
 from odqa.reading.polar import NO, YES
+from odqa.text.question_types import is_polar
 from odqa.types import Candidate, Example, Reading
 
 N_ANSWERS = 10
 """So many answers, readings or candidates are kept where the whole list would be too long."""
 
 _MARGIN = 60  # characters of the passage shown on each side of an answer
+_VERDICTS = dict.fromkeys(("yes", "예", "네"), YES) | dict.fromkeys(
+    ("no", "아니요", "아니오", "아뇨"), NO
+)
 
 
 def open_record(
@@ -38,20 +42,21 @@ def open_record(
     none = trace.prediction.no_answer_probability
     prediction = "" if may_abstain and none > probability else best
     texts = [candidate.passage.text for candidate in trace.candidates]
-    readings = [reading.text for reading in trace.readings]
+    readings = [_as_gold_says(reading.text, example) for reading in trace.readings]
+    ranked = [_as_gold_says(answer.text, example) for answer in answers]
     golds = example.answers
     record = _answer_record(example, prediction, best, probability, none) | {
         "probability": probability,
         "no_answer_probability": none,
         "stage": stage_of_loss(
             golds,
-            prediction,
-            best,
+            _as_gold_says(prediction, example),
+            _as_gold_says(best, example),
             candidates=texts,
             retrieved=[c.passage.text for c in trace.retrieved[: len(texts)]],
-            readings=[*readings, *(answer.text for answer in answers)],
+            readings=[*readings, *ranked],
         ),
-        "right_answer_rank": _first_right([answer.text for answer in answers], golds),
+        "right_answer_rank": _first_right(ranked, golds),
         "right_reading_rank": _first_right(readings, golds),
         "predicted": [_predicted(a.text, a.probability, a.evidence[0]) for a in answers],
         "candidates": [_candidate(candidate, golds) for candidate in trace.candidates],
@@ -71,10 +76,15 @@ def reading_record(
     best = readings[0].text if readings else ""
     score = readings[0].score if readings else -1e9
     prediction = "" if may_abstain and score <= 0 else best
-    texts = [reading.text for reading in readings]
+    texts = [_as_gold_says(reading.text, example) for reading in readings]
     return _answer_record(example, prediction, best, score, -score) | {
         "stage": stage_of_loss(
-            example.answers, prediction, best, candidates=None, retrieved=None, readings=texts
+            example.answers,
+            _as_gold_says(prediction, example),
+            _as_gold_says(best, example),
+            candidates=None,
+            retrieved=None,
+            readings=texts,
         ),
         "right_reading_rank": _first_right(texts, example.answers),
         "predicted": [_predicted(r.text, None, r) for r in readings[:N_ANSWERS]],
@@ -94,11 +104,26 @@ def _answer_record(
         "question_type": example.metadata.get("question_type"),
         "prediction": prediction,
         "best_answer": best,
-        "best_is_right": metrics.korquad_em(best, example.answers) == 1.0,
+        "best_is_right": metrics.korquad_em(_as_gold_says(best, example), example.answers) == 1.0,
         "confidence": confidence,
         "no_answer_score": no_answer_score,
-        "scores": scoring.score_answer(prediction, example.answers),
+        "scores": scoring.score_answer(_as_gold_says(prediction, example), example.answers),
     }
+
+
+def _as_gold_says(text: str, example: Example) -> str:
+    """``text``, but for the yes or no to a yes/no question the gold answer's word: 예 for "yes".
+
+    To any other question 예 and "yes" are answers as all others: a people, a band.
+    """
+    verdict = _verdict(text)
+    if verdict is None or not is_polar(example.question):
+        return text
+    return next((gold for gold in example.answers if _verdict(gold) == verdict), text)
+
+
+def _verdict(text: str) -> str | None:
+    return _VERDICTS.get(metrics.normalize_korquad(text))
 
 
 def retrieval_record(

@@ -52,6 +52,8 @@ def _subtitle(figures: Mapping[str, Any]) -> str:
         parts.append(f"{figures['n_unanswerable']} of them without an answer")
     if "level" in figures:
         parts.append(f"by {figures['level']}, {figures['depth']} passages a question")
+    if absent := figures.get("n_relevant_not_in_index"):
+        parts.append(f"{absent} of {figures['n_relevant']} judged relevant are not in the index")
     parts.append(f"odqa {figures['odqa_version']}")
     return escape(" · ".join(parts))
 
