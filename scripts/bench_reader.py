@@ -2,7 +2,7 @@
 
 The reader runs in each precision that this processor has (fp32, int8).
 
-    python scripts/bench_reader.py QUESTIONS.json BASE [--windows 128] [--rounds 3]
+    python scripts/bench_reader.py QUESTIONS.json BASE [--windows 96] [--rounds 3]
 
 QUESTIONS is a KorQuAD file whose windows are read; BASE the folder of the base model
 (``scripts/make_base_model.py``). The last line of the output is one JSON object.
