@@ -580,6 +580,18 @@ def test_train_reader_and_export_by_command(base: Path, tmp_path: Path) -> None:
     assert reader.read([example.question], given, k=1)[0]
 
 
+def test_minutes_of_the_command_line_come_before_those_of_the_settings(
+    base: Path, tmp_path: Path
+) -> None:
+    data = korquad(tmp_path / "data.json", EXAMPLES[:6])
+    command = ["train", "reader", "--model", str(base), "--train", str(data), *SHORT]
+    command += ["--output", str(tmp_path / "run"), *set_loop(max_minutes=1e-9)]
+    assert main([*command, "--max-minutes", "0"]) == 0  # no limit, so both steps
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (run["steps"], run["config"]["loop"]["max_minutes"]) == (2, 0)
+    assert main([*command, "--max-minutes", "-1"]) == 2
+
+
 SHORT = ["--set", "max_length=96", "--set", "stride=16", "--set", "max_question_length=24"]
 
 

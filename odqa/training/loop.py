@@ -162,11 +162,10 @@ class _Run:
         if self.processes.main:
             shown = {**self.settings, "loop": dataclasses.asdict(self.config)}
             self.logs = Logs(self.run_dir, self.config.log_to, self.step, shown)
-        began = time.perf_counter() - self.seconds
+        self.began = time.perf_counter() - self.seconds
         with stop_requests(forceable=self.processes.world == 1) as asked:
             for batches in self._steps():
-                seconds = time.perf_counter() - began
-                self.seconds, stop = self.processes.agree(seconds, asked())
+                self.seconds, stop = self.processes.agree(self._elapsed(), asked())
                 if self._progress() >= 1 or self._has_waited_long():
                     break
                 if stop:
@@ -180,6 +179,12 @@ class _Run:
                 due = self.step % (self.config.save_every or self.per_epoch) == 0
                 if due or self.best_step == self.step:
                     self.save()
+            if self.processes.main and 0 < self.step <= self.config.warmup_steps:
+                logger.warning(
+                    "all %d steps were warm-up, loop.warmup_steps being %d: the learning rate "
+                    "never came down; give fewer, or loop.warmup, a share",
+                    self.step, self.config.warmup_steps,
+                )  # fmt: skip
             late = self.step not in self.evaluations
             if late:
                 self._evaluate()
@@ -189,6 +194,9 @@ class _Run:
         if self.logs:
             self.logs.close()
         return self._outcome()
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self.began
 
     def _progress(self) -> float:
         by_time = self.seconds / 60 / self.config.max_minutes if self.config.max_minutes else 0.0
@@ -214,8 +222,9 @@ class _Run:
 
     def _update(self, batches: Sequence[Any]) -> None:
         config = self.config
-        warmup = config.warmup_steps / self.total if config.warmup_steps else config.warmup
-        self.rate = config.learning_rate * schedule(self._progress(), warmup, config.schedule)
+        progress = self._progress()
+        warmup = config.warmup_share(self.step, progress)
+        self.rate = config.learning_rate * schedule(progress, warmup, config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -368,7 +377,7 @@ class _Run:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "step": self.step,
-                "seconds": self.seconds,
+                "seconds": self._elapsed(),  # with this step's, and its evaluation's
                 "losses": self.losses,
                 "evaluations": self.evaluations,
                 "best_step": self.best_step,

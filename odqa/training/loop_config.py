@@ -18,7 +18,7 @@ class LoopConfig:
 
     epochs: float = 2.0
     max_steps: int = 0  # 0: as many as the epochs have
-    max_minutes: float = 0.0  # 0: no limit; the learning rate then decays with the time used
+    max_minutes: float = 0.0  # 0: no limit; the learning rate then follows the time used
     batch_size: int = 16  # over all processes
     eval_batch_size: int = 64  # of an evaluation
     gradient_accumulation: int = 1  # batches whose gradients are averaged for one step
@@ -69,6 +69,16 @@ class LoopConfig:
         if self.overwrite and self.resume:
             raise UsageError("a run that is overwritten cannot be resumed; give one of the two")
         check_log_to(self.log_to)
+
+    def warmup_share(self, step: int, progress: float) -> float:
+        """What share of the run the warm-up takes, seen from ``step``, the steps made.
+
+        A warm-up in steps is held against the steps that the run comes to at its pace, which are
+        ``step / progress``: where minutes end it, they are fewer than its epochs have.
+        """
+        if not self.warmup_steps:
+            return self.warmup
+        return self.warmup_steps * progress / step if step else math.inf
 
 
 def schedule(progress: float, warmup: float, kind: str = "linear") -> float:
