@@ -361,6 +361,13 @@ def test_what_cannot_be_trained_is_said(settings: ReaderTrainingConfig, tmp_path
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=rf"^{name}"):
             train_reader(EXAMPLES, replace(settings, **{name: value}), tmp_path)
+    for setting in ("patience=1", "evaluate_checkpoints=true"):
+        loop = set_values(LOOP, [setting])
+        with pytest.raises(UsageError, match=rf"loop\.{setting.split('=')[0]} .*; give --dev"):
+            train_reader(EXAMPLES, replace(settings, loop=loop), tmp_path)
+        with pytest.raises(UsageError, match=rf"loop\.{setting.split('=')[0]} .*odqa evaluate"):
+            train_static("sample", [], replace(STATIC, loop=loop), tmp_path, initial=None)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="no passages"):
         train_reader(EXAMPLES, settings, tmp_path, dev=[Example("q", "무엇?", ("답",))])
     with pytest.raises(OdqaError, match="--model 'no/such"):

@@ -239,6 +239,8 @@ def train_encoder(
             "all questions; leave torchrun out"
         )
     check_best_by(config.best_by)
+    if not dev:
+        config.loop.check_unevaluated("give --dev")
     if config.negatives < 0:
         raise ConfigError(f"negatives must be 0 or more, got {config.negatives}")
     if config.temperature <= 0:

@@ -70,6 +70,22 @@ class LoopConfig:
             raise UsageError("a run that is overwritten cannot be resumed; give one of the two")
         check_log_to(self.log_to)
 
+    def check_unevaluated(self, mend: str) -> None:
+        """Refuse what hangs on evaluations, in a run that has none.
+
+        Args:
+            mend: what to do about it.
+
+        Raises:
+            UsageError: ``patience`` or ``evaluate_checkpoints`` is set.
+        """
+        for name in ("patience", "evaluate_checkpoints"):
+            if getattr(self, name):
+                raise UsageError(
+                    f"loop.{name} looks at evaluations while the model learns, and this run has "
+                    f"none; {mend}, or leave it out"
+                )
+
     def warmup_share(self, step: int, progress: float) -> float:
         """What share of the run the warm-up takes, seen from ``step``, the steps made.
 

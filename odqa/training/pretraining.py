@@ -69,7 +69,8 @@ class PretrainingConfig:
 
         Raises:
             ConfigError: a value is out of range or unknown.
-            UsageError: neither a model nor a tokenizer is named.
+            UsageError: neither a model nor a tokenizer is named, or the loop is to look at
+                evaluations and nothing is held out.
         """
         if not self.model and not self.tokenizer:
             raise UsageError(
@@ -92,6 +93,8 @@ class PretrainingConfig:
         if self.hidden_size % self.heads:
             raise ConfigError(f"hidden_size must be a multiple of heads, {self.heads}")
         self.loop.check()  # before the corpus is read, which takes a while
+        if not self.held_out:
+            self.loop.check_unevaluated("give held_out above 0")
 
 
 class PretrainingTask:
@@ -243,6 +246,8 @@ def pretrain(corpus: str, config: PretrainingConfig, output: Path) -> dict[str, 
         read_documents(corpus), tokenizer, packing, output / TEXT, key=key, writes=is_main()
     )
     task = PretrainingTask(text, config, model, tokenizer)
+    if not task.n_held_out:
+        config.loop.check_unevaluated("raise held_out, which holds no article out")
     files = [DataFile("train", file.name, text.n_articles, file.sha256)]
     counts = {
         "n_articles": text.n_articles,

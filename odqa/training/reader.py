@@ -246,6 +246,8 @@ def train_reader(
     Returns:
         The record, as in ``run.json``.
     """
+    if not dev:
+        config.loop.check_unevaluated("give --dev")
     if config.group_negatives < 0 or not 0 <= config.group_weight <= 1:
         raise ConfigError(
             "group_negatives must be 0 or more and group_weight lie in [0, 1], got "

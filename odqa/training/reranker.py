@@ -130,6 +130,8 @@ def train_reranker(
     of ``odqa.training.reader.train_reader``.
     """
     check_best_by(config.best_by)
+    if not dev:
+        config.loop.check_unevaluated("give --dev")
     if config.negatives < 1:
         raise ConfigError(f"negatives must be 1 or more, got {config.negatives}")
     model, tokenizer = load_cross_encoder(config)

@@ -68,6 +68,7 @@ class StaticTrainingConfig:
 
         Raises:
             ConfigError: a value is out of range.
+            UsageError: the loop is to look at evaluations; a static encoder has none.
         """
         for name in ("terms", "dim", "every"):
             if getattr(self, name) < 1:
@@ -79,6 +80,8 @@ class StaticTrainingConfig:
         for name in ("question_share", "keep_sentence", "keep_title"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        self.loop.check()  # before the corpus is read, which takes a while
+        self.loop.check_unevaluated("measure the table with odqa evaluate when it is done")
 
 
 def initial_table(
