@@ -21,6 +21,7 @@ from odqa.training.distributed import is_main
 from odqa.training.loop_config import LoopConfig
 from odqa.training.masked_model import load_model, surroundings
 from odqa.training.masking import masking_of
+from odqa.training.outputs import held
 from odqa.training.packing import PackedCorpus, PackedText, Packing, packed_corpus
 from odqa.training.record import DataFile, data_file, digest_of
 from odqa.training.runs import run
@@ -226,7 +227,8 @@ def pretrain(corpus: str, config: PretrainingConfig, output: Path) -> dict[str, 
         The record, as in ``run.json``.
 
     Raises:
-        ConfigError, UsageError: a value is out of range.
+        ConfigError, UsageError: a value is out of range, or another process is training into
+            ``output``.
         OdqaError: a model cannot be loaded, or there is no text.
     """
     config.check()
@@ -242,9 +244,10 @@ def pretrain(corpus: str, config: PretrainingConfig, output: Path) -> dict[str, 
         "vocabulary": digest_of(sorted(tokenizer.backend.get_vocab().items())),
         "morphemes": tokenizer.morphemes,
     }
-    text = packed_corpus(
-        read_documents(corpus), tokenizer, packing, output / TEXT, key=key, writes=is_main()
-    )
+    with held(output) if is_main() else contextlib.nullcontext():
+        text = packed_corpus(
+            read_documents(corpus), tokenizer, packing, output / TEXT, key=key, writes=is_main()
+        )
     task = PretrainingTask(text, config, model, tokenizer)
     if not task.n_held_out:
         config.loop.check_unevaluated("raise held_out, which holds no article out")

@@ -31,6 +31,7 @@ from odqa.text.tokenizers import create_tokenizer
 from odqa.training.distributed import world_size
 from odqa.training.loop import train
 from odqa.training.loop_config import LoopConfig
+from odqa.training.outputs import held
 from odqa.training.randomness import seed_everything
 from odqa.training.record import digest_of
 from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
@@ -262,6 +263,10 @@ def train_static(
         config: sizes, shares and the loop.
         output: the run's folder.
         initial: gives the initial vectors of the terms; None starts at random.
+
+    Raises:
+        ConfigError, UsageError: a value is out of range, or another process is training into
+            ``output``.
     """
     if world_size() > 1:
         raise UsageError(
@@ -269,8 +274,19 @@ def train_static(
             "against all others; leave torchrun out"
         )
     config.check()
-    output.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(config.teacher)
+    with held(output):
+        return _train(corpus, pairs, config, output, initial, teacher)
+
+
+def _train(
+    corpus: str,
+    pairs: Sequence[tuple[str, Passage]],
+    config: StaticTrainingConfig,
+    output: Path,
+    initial: Encoder | None,
+    teacher: Encoder | None,
+) -> StaticEncoder:
     source = {
         "corpus": Path(corpus).name,
         "bytes": Path(corpus).stat().st_size if Path(corpus).is_file() else 0,
