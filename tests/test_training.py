@@ -687,7 +687,8 @@ def logged(folder: Path) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("taught", [False, True], ids=["alone", "taught"])
+def test_two_processes_learn_as_one(base: Path, tmp_path: Path, taught: bool) -> None:
     """torchrun with two processes and one process over the same batches: the same losses."""
     data = [
         "--model",
@@ -698,6 +699,13 @@ def test_two_processes_learn_as_one(base: Path, tmp_path: Path) -> None:
     ]
     data += ["--dev", str(korquad(tmp_path / "dev.json", EXAMPLES[6:9]))]
     data += ["--set", "hidden_dropout=0", "--set", "attention_dropout=0"]
+    if taught:
+        teacher = tmp_path / "teacher"
+        write_bert(teacher, texts_of(EXAMPLES), reader=True, seed=7)
+        load_reader_tokenizer(str(teacher), morphemes=False, titles=True).save(teacher)
+        data += ["--set", f"teacher.model={teacher}", "--set", "teacher.weight=1.0"]
+        # windows of unlike lengths, and the layers' mean over their pieces as most of the loss
+        data += ["--set", "teacher.hidden=50", "--set", "max_length=300"]
     loop = [*set_loop(max_steps=6, batch_size=3, log_every=1, eval_every=3, threads=1)]
     # with its usual epsilon Adam makes whole steps of gradients that are nothing but rounding
     loop += ["--set", "loop.learning_rate=1e-2", "--set", "loop.adam_epsilon=1e-2"]

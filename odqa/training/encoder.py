@@ -97,7 +97,7 @@ class EncoderTask:
         """(question, epoch) pairs of an epoch in batches."""
         return self.groups.batches(epoch)
 
-    def loss(self, batch: list[tuple[int, int]]) -> torch.Tensor:
+    def loss(self, batch: list[tuple[int, int]], whole: Any = None) -> torch.Tensor:
         """Mean of -log softmax of the positive's cosine over the temperature, within the batch.
 
         A passage that is a positive of a question in another's place does not count against it.

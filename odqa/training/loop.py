@@ -40,8 +40,15 @@ class Task(Protocol):
 
     def batches(self, epoch: int) -> Sequence[Any]: ...
 
-    def loss(self, batch: Any) -> torch.Tensor:
-        """The mean over the items of a batch."""
+    def loss(self, batch: Any, whole: Any = None) -> torch.Tensor:
+        """The mean over the items of a batch.
+
+        Args:
+            batch: what to learn from.
+            whole: the batch of which ``batch`` is one process's share. What is no mean over items
+                is then so weighted that the mean of all shares' losses, each counting as many
+                times as it has items, is the loss of ``whole``.
+        """
         ...
 
     def evaluate(self) -> dict[str, float]:
@@ -107,8 +114,8 @@ class _Loss(torch.nn.Module):
         self.model = task.model
         self._task = task
 
-    def forward(self, batch: Any) -> torch.Tensor:
-        return self._task.loss(batch)
+    def forward(self, batch: Any, *whole: Any) -> torch.Tensor:
+        return self._task.loss(batch, *whole)
 
 
 class _Run:
@@ -248,7 +255,7 @@ class _Run:
                 return self._loss(batch)  # type: ignore[no-any-return]
             share = self.processes.share(batch)
             weight = len(share) * self.processes.world / len(batch)
-            return self._loss(share or batch[:1]) * weight  # type: ignore[no-any-return]
+            return self._loss(share or batch[:1], batch) * weight  # type: ignore[no-any-return]
 
     def _no_exchange(self, wanted: bool) -> contextlib.AbstractContextManager[Any]:
         """Gradients are averaged over the processes once a step, with its last batch."""

@@ -120,7 +120,7 @@ class PretrainingTask:
         cuts = range(0, len(order), loop.batch_size)
         return [[(int(row), epoch) for row in order[i : i + loop.batch_size]] for i in cuts]
 
-    def loss(self, batch: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def loss(self, batch: Sequence[tuple[int, int]], whole: Any = None) -> torch.Tensor:
         """The mean over the sequences of the mean cross-entropy of their hidden pieces."""
         seeds = [[self.config.loop.seed, epoch, row] for row, epoch in batch]
         hidden = self._hide(self.corpus.train, [row for row, _ in batch], seeds)

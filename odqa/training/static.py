@@ -17,6 +17,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +147,7 @@ class StaticTask:
         cuts = range(0, max(len(order) - size, 1), size)
         return [(seed * 1_000_003 + i, order[i : i + size]) for i in cuts]
 
-    def loss(self, batch: tuple[int, Ids]) -> torch.Tensor:
+    def loss(self, batch: tuple[int, Ids], whole: Any = None) -> torch.Tensor:
         """InfoNCE in both directions over the pairs of a batch.
 
         With a teacher, its weighted mean with the divergence from the teacher's similarities,
