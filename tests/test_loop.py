@@ -267,7 +267,8 @@ def test_a_loss_that_is_no_number_is_said(tmp_path: Path, precision: str) -> Non
 @pytest.mark.parametrize(
     "setting",
     ["batch_size=0", "learning_rate=0.0", "warmup=1.0", "schedule=steep", "log_to=[paper]",
-     "patience=-1", "save_every=-1", "eval_batch_size=0", "seed=-1"],
+     "patience=-1", "save_every=-1", "eval_batch_size=0", "seed=-1", "device=gpu", "device=cuda:x",
+     "precision=fp8"],
 )  # fmt: skip
 def test_values_that_mean_nothing_are_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"loop\.{setting.split('=')[0]}"):
@@ -375,6 +376,26 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
         return [{k: v for k, v in e.items() if k != "minutes"} for e in log_of(folder)]
 
     assert untimed(tmp_path / "cut") == untimed(tmp_path / "whole")  # nothing twice
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [("fp32", "fp16"), ("fp32", "bf16"), ("fp16", "fp32"), ("bf16", "fp16")]
+)
+def test_a_run_may_go_on_in_another_precision_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str, now: str
+) -> None:
+    cut = Line()
+    cut.at = kill
+    with pytest.raises(KilledError):
+        train(cut, replace(LOOP, precision=before), tmp_path)
+    rest = Line()
+    outcome = train(rest, replace(LOOP, precision=now), tmp_path)
+    assert f"was in {before} until now and goes on in {now}" in caplog.text
+    assert (outcome["steps"], outcome["precision"], len(rest.seen)) == (6, now, 3)
+    assert np.isfinite(rest.losses).all()
+    caplog.clear()
+    train(Line(), replace(LOOP, precision=now, max_steps=7), tmp_path)
+    assert "until now" not in caplog.text
 
 
 def test_any_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None:

@@ -92,6 +92,14 @@ def settings(base: Path) -> ReaderTrainingConfig:
 # The machine -------------------------------------------------------------------------------------
 
 
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name) for name in ("auto", "cuda:1")] == ["cuda", "cuda:1"]
+    with pytest.raises(OdqaError, match=r"'cuda:2' is asked for, but the last of the 2 is cuda:1"):
+        pick_device("cuda:2")
+
+
 def test_devices_and_precisions() -> None:
     assert pick_device("cpu") == "cpu"
     assert pick_device("auto") in ("cpu", "cuda")
@@ -99,6 +107,9 @@ def test_devices_and_precisions() -> None:
     assert pick_precision("bf16", "cpu") == "bf16"
     with pytest.raises(OdqaError, match="precision 'int3'"):
         pick_precision("int3", "cpu")
+    for name in ("gpu", "cuda:", "CPU", ""):
+        with pytest.raises(ConfigError, match=rf"device '{name}' is unknown; known: auto, cpu"):
+            pick_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(OdqaError, match="no CUDA"):
             pick_device("cuda:0")
@@ -758,4 +769,15 @@ def test_bad_usage_is_two(base: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "missing.json" in capsys.readouterr().err
     assert main(["train", "export", str(tmp_path), *output]) == 2
     assert "model.safetensors" in capsys.readouterr().err
+    assert main([*reader, "--train", "sample", "--set", "loop.device=gpu"]) == 2
+    assert "loop.device: unknown 'gpu'; known: auto, cpu, cuda, cuda:N" in capsys.readouterr().err
+    (tmp_path / "elsewhere" / "encoder").mkdir(parents=True)
+    for shared, said in (
+        (tmp_path / "elsewhere" / "encoder", "must lie beside --output"),
+        (tmp_path / "encoder", "holds no weights.safetensors; give an export"),
+        (tmp_path / "out", "is --output itself"),
+    ):
+        assert main(["train", "export", str(base), *output, "--shared", str(shared)]) == 2
+        assert said in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*"))
     assert main(["train"]) == 2

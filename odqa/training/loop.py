@@ -383,6 +383,7 @@ class _Run:
             state = {
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "precision": self.precision,
                 "step": self.step,
                 "seconds": self._elapsed(),  # with this step's, and its evaluation's
                 "losses": self.losses,
@@ -430,6 +431,13 @@ class _Run:
         self.processes.same(None)  # all have read; only now is anything removed
         if self.processes.main:
             logger.info("continuing at step %d of %d", self.step, self.total)
+            before = state.get("precision", self.precision)
+            if before != self.precision:
+                logger.warning(
+                    "the run was in %s until now and goes on in %s, so its losses are not those "
+                    "that it would have had; give --set loop.precision=%s to keep them",
+                    before, self.precision, before,
+                )  # fmt: skip
             for later in checkpoints.checkpoints(self.run_dir):
                 if checkpoints.step_of(later) > self.step:
                     checkpoints.remove(later)
