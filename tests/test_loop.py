@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from odqa.training import checkpoints, runs  # noqa: E402
+from odqa.training.evaluations import Evaluations  # noqa: E402
 from odqa.training.loop import train  # noqa: E402
 from odqa.training.loop_config import LoopConfig, schedule  # noqa: E402
 from odqa.training.randomness import length_batches  # noqa: E402
@@ -291,6 +292,21 @@ def test_lists_of_names_in_settings() -> None:
 
 
 # Evaluation -----------------------------------------------------------------------------------
+
+
+def test_evaluations_by_hand() -> None:
+    found = Evaluations()
+    assert found.outcome() == {}
+    for step, figure in ((2, 10.0), (4, 30.0), (6, 30.0), (8, 20.0)):
+        found.add(step, {"figure": figure, "other": -figure})
+    assert (found.best, found.waited) == (4, 2)  # an equal one is not better
+    assert found.best_of([2, 6, 8, 9]) == 6
+    assert found.best_of([9]) is None
+    assert found.outcome()["dev"] == {"figure": 30.0, "other": -30.0}
+    for kept, best in (([4, 8], 4), ([6, 8], 6), ([], None)):
+        again = Evaluations()
+        again.load(found.state(), kept)
+        assert (again.best, again.waited) == (best, 2)
 
 
 def test_the_best_checkpoint_is_the_model(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from odqa.errors import OdqaError, UsageError
 from odqa.models.devices import pick_device, pick_precision
 from odqa.training import checkpoints
 from odqa.training.distributed import Processes, joined
+from odqa.training.evaluations import Evaluations
 from odqa.training.interrupts import stop_requests
 from odqa.training.logs import LOG, TENSORBOARD, Logs
 from odqa.training.loop_config import LoopConfig, schedule
@@ -141,9 +142,7 @@ class _Run:
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.losses: list[float] = []
         self.gradient_norm = 0.0
-        self.evaluations: dict[int, dict[str, float]] = {}
-        self.best_step: int | None = None
-        self.waited = 0  # evaluations since the best one
+        self.evaluations = Evaluations()
         n_batches = len(task.batches(0))
         if not n_batches:
             raise OdqaError("the training data makes no batch; nothing to learn")
@@ -184,7 +183,7 @@ class _Run:
                 if self.step % (self.config.eval_every or self.per_epoch) == 0:
                     self._evaluate()
                 due = self.step % (self.config.save_every or self.per_epoch) == 0
-                if due or self.best_step == self.step:
+                if due or self.evaluations.best == self.step:
                     self.save()
             if self.processes.main and 0 < self.step <= self.config.warmup_steps:
                 logger.warning(
@@ -192,11 +191,11 @@ class _Run:
                     "never came down; give fewer, or loop.warmup, a share",
                     self.step, self.config.warmup_steps,
                 )  # fmt: skip
-            late = self.step not in self.evaluations
+            late = self.step not in self.evaluations.figures
             if late:
                 self._evaluate()
             # a checkpoint of this step that is there already does not know its evaluation
-            self.save(again=late and self.step in self.evaluations)
+            self.save(again=late and self.step in self.evaluations.figures)
             self._finish()
         if self.logs:
             self.logs.close()
@@ -210,10 +209,11 @@ class _Run:
         return max(self.step / self.total, by_time)
 
     def _has_waited_long(self) -> bool:
-        if not self.config.patience or self.waited < self.config.patience:
+        waited = self.evaluations.waited
+        if not self.config.patience or waited < self.config.patience:
             return False
         if self.processes.main:
-            logger.info("no better evaluation for %d times; the run ends", self.waited)
+            logger.info("no better evaluation for %d times; the run ends", waited)
         return True
 
     def _steps(self) -> Iterator[Sequence[Any]]:
@@ -298,11 +298,7 @@ class _Run:
         figures = self._figures()
         if not figures:
             return
-        self.evaluations[self.step] = figures
-        if self.best_step is None or _first(figures) > _first(self.evaluations[self.best_step]):
-            self.best_step, self.waited = self.step, 0
-        else:
-            self.waited += 1
+        self.evaluations.add(self.step, figures)
         self._log_evaluation(self.step)
 
     def _figures(self) -> dict[str, float]:
@@ -315,49 +311,41 @@ class _Run:
 
     def _log_evaluation(self, step: int) -> None:
         if self.logs:
-            best = self.best_step == step
-            self.logs.evaluation({"step": step, "dev": self.evaluations[step], "best": best})
+            figures, best = self.evaluations.figures[step], self.evaluations.best == step
+            self.logs.evaluation({"step": step, "dev": figures, "best": best})
 
     def _finish(self) -> None:
         """Evaluate what else is kept, if wanted, and take the best weights."""
-        if self.best_step is None:
+        if self.evaluations.best is None:
             return
         if self.config.evaluate_checkpoints:
             self._evaluate_kept()
-        if self.best_step != self.step:
-            self._load_weights(self.run_dir / f"checkpoint-{self.best_step}")
+        if self.evaluations.best != self.step:
+            self._load_weights(self.run_dir / f"checkpoint-{self.evaluations.best}")
             if self.processes.main:
-                logger.info("the model is that of step %d, the best", self.best_step)
+                logger.info("the model is that of step %d, the best", self.evaluations.best)
 
     def _evaluate_kept(self) -> None:
-        found = [checkpoints.step_of(f) for f in checkpoints.checkpoints(self.run_dir)]
-        kept = self.processes.same(found)
+        kept = self.processes.same(checkpoints.steps(self.run_dir))
         for step in kept:
-            if step not in self.evaluations:
+            if step not in self.evaluations.figures:
                 self._load_weights(self.run_dir / f"checkpoint-{step}")
-                self.evaluations[step] = self._figures()
+                self.evaluations.figures[step] = self._figures()
                 self._log_evaluation(step)
-        steps = sorted(self.evaluations)  # of equal ones, the first
-        self.best_step = max(
-            (step for step in steps if step in kept), key=lambda s: _first(self.evaluations[s])
-        )
+        self.evaluations.best = self.evaluations.best_of(kept)
         self._load_weights(self.run_dir / f"checkpoint-{self.step}")
 
     def _outcome(self) -> dict[str, Any]:
         tail = self.losses[-max(len(self.losses) // 10, 1) :]
-        outcome: dict[str, Any] = {
+        return {
             "steps": self.step,
             "minutes": self.seconds / 60,
             "loss": float(np.mean(tail)) if tail else float("nan"),
             "device": str(self.device),
             "precision": self.precision,
             "processes": self.processes.world,
+            **self.evaluations.outcome(),
         }
-        if self.best_step is not None:
-            outcome["best_step"] = self.best_step
-            outcome["dev"] = self.evaluations[self.best_step]
-            outcome["evaluations"] = {str(s): f for s, f in sorted(self.evaluations.items())}
-        return outcome
 
     # Checkpoints ------------------------------------------------------------------------------
 
@@ -387,9 +375,7 @@ class _Run:
                 "step": self.step,
                 "seconds": self._elapsed(),  # with this step's, and its evaluation's
                 "losses": self.losses,
-                "evaluations": self.evaluations,
-                "best_step": self.best_step,
-                "waited": self.waited,
+                **self.evaluations.state(),
                 "random": states,
                 "fixed": self.fixed,
             }
@@ -399,7 +385,7 @@ class _Run:
                 torch.save(state, folder / checkpoints.STATE)
 
             checkpoints.write(self.run_dir, self.step, fill)
-        also = () if self.best_step is None else (self.best_step,)
+        also = () if self.evaluations.best is None else (self.evaluations.best,)
         checkpoints.prune(self.run_dir, self.config.keep_checkpoints, also=also)
 
     def _resume(self) -> None:
@@ -408,14 +394,7 @@ class _Run:
         folder = self.processes.same(name)
         if folder is None:
             return
-        path = folder / checkpoints.STATE
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise OdqaError(
-                f"{path} cannot be read ({type(error).__name__}); remove {folder} to go on from "
-                f"an earlier checkpoint, or begin anew with --overwrite"
-            ) from error
+        state = checkpoints.read_state(folder, self.device)
         self._check_fixed(state["fixed"])
         self._load_weights(folder)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -425,8 +404,7 @@ class _Run:
         if state["scaler"]:  # empty where the run was not in fp16 until now
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        self.evaluations, self.waited = state["evaluations"], state["waited"]
-        self.best_step = self.processes.same(self._best_kept(state["best_step"]))
+        self.evaluations.load(state, self.processes.same(checkpoints.steps(self.run_dir)))
         set_random_state(state["random"][self.processes.rank], self.device)
         self.processes.same(None)  # all have read; only now is anything removed
         if self.processes.main:
@@ -442,14 +420,6 @@ class _Run:
                 if checkpoints.step_of(later) > self.step:
                     checkpoints.remove(later)
 
-    def _best_kept(self, best: int | None) -> int | None:
-        """The best step, or the best that still has its checkpoint; of equal ones the first."""
-        kept = {checkpoints.step_of(folder) for folder in checkpoints.checkpoints(self.run_dir)}
-        if best is None or best in kept:
-            return best
-        left = [step for step in sorted(self.evaluations) if step in kept]
-        return max(left, key=lambda step: _first(self.evaluations[step]), default=None)
-
     def _check_fixed(self, begun: Mapping[str, Any]) -> None:
         for key, value in self.fixed.items():
             if key in begun and begun[key] != value:
@@ -462,10 +432,6 @@ class _Run:
         from safetensors.torch import load_model
 
         load_model(self.task.model, folder / checkpoints.WEIGHTS, device=str(self.device))
-
-
-def _first(figures: Mapping[str, float]) -> float:
-    return next(iter(figures.values()))
 
 
 def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
