@@ -127,6 +127,27 @@ def test_padding_does_not_count(teacher: Path) -> None:
     assert task.loss([[i] for i in pair]).item() == pytest.approx(sum(alone) / 2, rel=1e-4)
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_of_a_batch_make_the_whole(teacher: Path, world: int) -> None:
+    """Groups of one, three and two windows of unlike lengths."""
+    config = settings(teacher, weight=0.9, hidden=2.0)
+    task = ReaderTask(EXAMPLES, config, load_model(config).eval())
+    by_length = sorted(range(len(task.windows)), key=lambda i: len(task.windows[i].ids))
+    batch = [[by_length[0]], by_length[-3:], by_length[1:3], [by_length[3]]]
+
+    def gradient(loss: torch.Tensor) -> torch.Tensor:
+        task.model.zero_grad()
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in task.model.parameters() if p.grad is not None])
+
+    whole = task.loss(batch)
+    shares = [batch[rank::world] for rank in range(world)]
+    losses = [task.loss(share, batch) * len(share) / len(batch) for share in shares]
+    together = torch.stack(losses).sum()
+    assert float(together.detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
+    torch.testing.assert_close(gradient(together), gradient(whole), rtol=1e-3, atol=1e-5)
+
+
 def test_a_student_comes_nearer_to_its_teacher(teacher: Path, tmp_path: Path) -> None:
     config = settings(teacher, weight=1.0)
     before = ReaderTask(EXAMPLES, config, load_model(config).eval())

@@ -226,6 +226,9 @@ def test_what_cannot_be_trained_is_said(
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
             train_encoder(RANKING, replace(settings, **values), tmp_path)  # type: ignore[arg-type]
+    waiting = replace(settings, loop=replace(settings.loop, patience=1))
+    with pytest.raises(UsageError, match=r"loop\.patience .*; give --dev"):
+        train_encoder(RANKING, waiting, tmp_path)
     with pytest.raises(UsageError, match="training data has both"):
         train_encoder([RankingExample("가?", ("나",), ())], settings, tmp_path)
     with pytest.raises(OdqaError, match="cannot be loaded"):

@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from odqa.training import checkpoints, runs  # noqa: E402
+from odqa.training.evaluations import Evaluations  # noqa: E402
 from odqa.training.loop import train  # noqa: E402
 from odqa.training.loop_config import LoopConfig, schedule  # noqa: E402
 from odqa.training.randomness import length_batches  # noqa: E402
@@ -67,6 +68,10 @@ class Line:
 
     def weights(self) -> list[Any]:
         return [value.clone() for value in self.model.state_dict().values()]
+
+
+class KilledError(Exception):
+    """The process is gone."""
 
 
 def same(first: list[Any], second: list[Any]) -> bool:
@@ -164,6 +169,94 @@ def test_no_time_means_no_step(tmp_path: Path) -> None:
     assert train(Line(), replace(LOOP, max_steps=10**9, max_minutes=1e-9), tmp_path)["steps"] <= 1
 
 
+class Clock:
+    """Every step of its line takes eight seconds, so a minute has eight steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("odqa.training.loop.time", self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def line(self, *, killed_at: int = -1) -> Line:
+        line = Line(dropout=0.5)
+
+        def step(call: int) -> None:
+            if call == killed_at:
+                raise KilledError
+            self.now += 8
+
+        line.at = step
+        return line
+
+
+# of 10,000 steps eight are made; the rates are those of the progress 0, 8/60, 16/60, ... 56/60
+MINUTE = replace(LOOP, max_steps=10_000, max_minutes=1.0, save_every=1, log_every=1)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "wanted"),
+    [
+        ({"warmup": 0.4}, [0, 1 / 3, 2 / 3, 1, 28 / 36, 20 / 36, 12 / 36, 4 / 36]),
+        ({"warmup_steps": 3}, [0, 1 / 3, 2 / 3, 1, 28 / 36, 20 / 36, 12 / 36, 4 / 36]),
+        ({"warmup": 0.0}, [1, 52 / 60, 44 / 60, 36 / 60, 28 / 60, 20 / 60, 12 / 60, 4 / 60]),
+    ],
+)
+def test_a_run_that_minutes_end_warms_up_and_comes_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup: dict[str, Any], wanted: list[float]
+) -> None:
+    loop = replace(MINUTE, **warmup)
+    whole = Clock(monkeypatch).line()
+    assert train(whole, loop, tmp_path / "whole")["steps"] == 8
+    rates = [entry["learning_rate"] / 0.05 for entry in log_of(tmp_path / "whole")]
+    assert rates == pytest.approx(wanted)
+
+    for killed_at in (2, 5):  # while it warms up, and after
+        folder = tmp_path / f"cut at {killed_at}"
+        with pytest.raises(KilledError):
+            train(Clock(monkeypatch).line(killed_at=killed_at), loop, folder)
+        rest = Clock(monkeypatch).line()
+        train(rest, loop, folder)
+        assert rest.losses == whole.losses[killed_at:]
+        assert same(rest.weights(), whole.weights())
+
+
+def test_a_run_that_ends_while_it_warms_up_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(Clock(monkeypatch).line(), replace(MINUTE, warmup_steps=7), tmp_path / "seven")
+    assert "warm-up" not in caplog.text  # the eighth step has the full rate
+    train(Clock(monkeypatch).line(), replace(MINUTE, warmup_steps=9), tmp_path / "nine")
+    assert "all 8 steps were warm-up, loop.warmup_steps being 9" in caplog.text
+    rates = [entry["learning_rate"] / 0.05 for entry in log_of(tmp_path / "nine")]
+    assert rates == pytest.approx([step / 9 for step in range(8)])
+
+
+def test_the_time_of_an_evaluation_counts_when_a_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps take 16 seconds and the evaluation after them 44: the minute is over."""
+    clock = Clock(monkeypatch)
+
+    def evaluation() -> Iterator[float]:
+        clock.now += 44
+        yield 1.0
+
+    loop = replace(MINUTE, eval_every=2, save_every=2)
+    cut = clock.line()
+    cut.figures = evaluation()
+    assert train(cut, loop, tmp_path)["steps"] == 2
+    state = torch.load(tmp_path / "checkpoint-2" / "training.pt", weights_only=True)
+    assert state["seconds"] == 60
+
+
+def test_no_minutes_are_no_limit(tmp_path: Path) -> None:
+    assert train(Line(), replace(LOOP, max_minutes=0.0), tmp_path)["steps"] == LOOP.max_steps
+    with pytest.raises(ConfigError, match=r"loop\.max_minutes must be 0 or more"):
+        train(Line(), replace(LOOP, max_minutes=-1.0), tmp_path / "less")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_loss_that_is_no_number_is_said(tmp_path: Path, precision: str) -> None:
     line = Line()
@@ -175,7 +268,8 @@ def test_a_loss_that_is_no_number_is_said(tmp_path: Path, precision: str) -> Non
 @pytest.mark.parametrize(
     "setting",
     ["batch_size=0", "learning_rate=0.0", "warmup=1.0", "schedule=steep", "log_to=[paper]",
-     "patience=-1", "save_every=-1", "eval_batch_size=0", "seed=-1"],
+     "patience=-1", "save_every=-1", "eval_batch_size=0", "seed=-1", "device=gpu", "device=cuda:x",
+     "precision=fp8"],
 )  # fmt: skip
 def test_values_that_mean_nothing_are_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"loop\.{setting.split('=')[0]}"):
@@ -198,6 +292,21 @@ def test_lists_of_names_in_settings() -> None:
 
 
 # Evaluation -----------------------------------------------------------------------------------
+
+
+def test_evaluations_by_hand() -> None:
+    found = Evaluations()
+    assert found.outcome() == {}
+    for step, figure in ((2, 10.0), (4, 30.0), (6, 30.0), (8, 20.0)):
+        found.add(step, {"figure": figure, "other": -figure})
+    assert (found.best, found.waited) == (4, 2)  # an equal one is not better
+    assert found.best_of([2, 6, 8, 9]) == 6
+    assert found.best_of([9]) is None
+    assert found.outcome()["dev"] == {"figure": 30.0, "other": -30.0}
+    for kept, best in (([4, 8], 4), ([6, 8], 6), ([], None)):
+        again = Evaluations()
+        again.load(found.state(), kept)
+        assert (again.best, again.waited) == (best, 2)
 
 
 def test_the_best_checkpoint_is_the_model(tmp_path: Path) -> None:
@@ -253,10 +362,6 @@ def test_every_kept_checkpoint_can_be_evaluated(tmp_path: Path) -> None:
 # Going on -------------------------------------------------------------------------------------
 
 
-class KilledError(Exception):
-    """The process is gone."""
-
-
 def kill(call: int) -> None:
     if call == 4:
         raise KilledError
@@ -287,6 +392,26 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
         return [{k: v for k, v in e.items() if k != "minutes"} for e in log_of(folder)]
 
     assert untimed(tmp_path / "cut") == untimed(tmp_path / "whole")  # nothing twice
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [("fp32", "fp16"), ("fp32", "bf16"), ("fp16", "fp32"), ("bf16", "fp16")]
+)
+def test_a_run_may_go_on_in_another_precision_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str, now: str
+) -> None:
+    cut = Line()
+    cut.at = kill
+    with pytest.raises(KilledError):
+        train(cut, replace(LOOP, precision=before), tmp_path)
+    rest = Line()
+    outcome = train(rest, replace(LOOP, precision=now), tmp_path)
+    assert f"was in {before} until now and goes on in {now}" in caplog.text
+    assert (outcome["steps"], outcome["precision"], len(rest.seen)) == (6, now, 3)
+    assert np.isfinite(rest.losses).all()
+    caplog.clear()
+    train(Line(), replace(LOOP, precision=now, max_steps=7), tmp_path)
+    assert "until now" not in caplog.text
 
 
 def test_any_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None:

@@ -457,6 +457,11 @@ def test_what_does_not_fit_is_said(
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=setting.split("=")[0].replace(".", r"\.")):
             pretrain(corpus, set_values(given, [setting]), tmp_path)
+    waiting = set_values(given, ["loop.patience=1"])
+    with pytest.raises(UsageError, match=r"loop\.patience .*; give held_out above 0"):
+        pretrain(corpus, replace(waiting, held_out=0.0), tmp_path)
+    with pytest.raises(UsageError, match=r"loop\.patience .*; raise held_out"):
+        pretrain(corpus, replace(waiting, held_out=1e-9), tmp_path)
     with pytest.raises(ConfigError, match="reads at most 64 pieces"):
         pretrain(corpus, replace(given, max_length=65), tmp_path)
     with pytest.raises(OdqaError, match="--model 'no/such"):

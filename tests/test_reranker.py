@@ -233,6 +233,9 @@ def test_a_trained_cross_encoder_can_be_trained_further(folder: Path, tmp_path: 
 
 def test_what_cannot_be_trained_is_said(settings: RerankerTrainingConfig, tmp_path: Path) -> None:
     alone = [RankingExample("질문", ("가",), ())]
+    waiting = replace(settings, loop=replace(settings.loop, patience=1))
+    with pytest.raises(UsageError, match=r"loop\.patience .*; give --dev"):
+        train_reranker(RANKING, waiting, tmp_path)
     with pytest.raises(UsageError, match="training data has both"):
         train_reranker(alone, settings, tmp_path)
     with pytest.raises(UsageError, match="dev data has both"):

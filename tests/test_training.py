@@ -92,6 +92,14 @@ def settings(base: Path) -> ReaderTrainingConfig:
 # The machine -------------------------------------------------------------------------------------
 
 
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name) for name in ("auto", "cuda:1")] == ["cuda", "cuda:1"]
+    with pytest.raises(OdqaError, match=r"'cuda:2' is asked for, but the last of the 2 is cuda:1"):
+        pick_device("cuda:2")
+
+
 def test_devices_and_precisions() -> None:
     assert pick_device("cpu") == "cpu"
     assert pick_device("auto") in ("cpu", "cuda")
@@ -99,6 +107,9 @@ def test_devices_and_precisions() -> None:
     assert pick_precision("bf16", "cpu") == "bf16"
     with pytest.raises(OdqaError, match="precision 'int3'"):
         pick_precision("int3", "cpu")
+    for name in ("gpu", "cuda:", "CPU", ""):
+        with pytest.raises(ConfigError, match=rf"device '{name}' is unknown; known: auto, cpu"):
+            pick_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(OdqaError, match="no CUDA"):
             pick_device("cuda:0")
@@ -361,6 +372,13 @@ def test_what_cannot_be_trained_is_said(settings: ReaderTrainingConfig, tmp_path
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=rf"^{name}"):
             train_reader(EXAMPLES, replace(settings, **{name: value}), tmp_path)
+    for setting in ("patience=1", "evaluate_checkpoints=true"):
+        loop = set_values(LOOP, [setting])
+        with pytest.raises(UsageError, match=rf"loop\.{setting.split('=')[0]} .*; give --dev"):
+            train_reader(EXAMPLES, replace(settings, loop=loop), tmp_path)
+        with pytest.raises(UsageError, match=rf"loop\.{setting.split('=')[0]} .*odqa evaluate"):
+            train_static("sample", [], replace(STATIC, loop=loop), tmp_path, initial=None)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="no passages"):
         train_reader(EXAMPLES, settings, tmp_path, dev=[Example("q", "무엇?", ("답",))])
     with pytest.raises(OdqaError, match="--model 'no/such"):
@@ -580,6 +598,18 @@ def test_train_reader_and_export_by_command(base: Path, tmp_path: Path) -> None:
     assert reader.read([example.question], given, k=1)[0]
 
 
+def test_minutes_of_the_command_line_come_before_those_of_the_settings(
+    base: Path, tmp_path: Path
+) -> None:
+    data = korquad(tmp_path / "data.json", EXAMPLES[:6])
+    command = ["train", "reader", "--model", str(base), "--train", str(data), *SHORT]
+    command += ["--output", str(tmp_path / "run"), *set_loop(max_minutes=1e-9)]
+    assert main([*command, "--max-minutes", "0"]) == 0  # no limit, so both steps
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (run["steps"], run["config"]["loop"]["max_minutes"]) == (2, 0)
+    assert main([*command, "--max-minutes", "-1"]) == 2
+
+
 SHORT = ["--set", "max_length=96", "--set", "stride=16", "--set", "max_question_length=24"]
 
 
@@ -668,7 +698,8 @@ def logged(folder: Path) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("taught", [False, True], ids=["alone", "taught"])
+def test_two_processes_learn_as_one(base: Path, tmp_path: Path, taught: bool) -> None:
     """torchrun with two processes and one process over the same batches: the same losses."""
     data = [
         "--model",
@@ -679,6 +710,13 @@ def test_two_processes_learn_as_one(base: Path, tmp_path: Path) -> None:
     ]
     data += ["--dev", str(korquad(tmp_path / "dev.json", EXAMPLES[6:9]))]
     data += ["--set", "hidden_dropout=0", "--set", "attention_dropout=0"]
+    if taught:
+        teacher = tmp_path / "teacher"
+        write_bert(teacher, texts_of(EXAMPLES), reader=True, seed=7)
+        load_reader_tokenizer(str(teacher), morphemes=False, titles=True).save(teacher)
+        data += ["--set", f"teacher.model={teacher}", "--set", "teacher.weight=1.0"]
+        # windows of unlike lengths, and the layers' mean over their pieces as most of the loss
+        data += ["--set", "teacher.hidden=50", "--set", "max_length=300"]
     loop = [*set_loop(max_steps=6, batch_size=3, log_every=1, eval_every=3, threads=1)]
     # with its usual epsilon Adam makes whole steps of gradients that are nothing but rounding
     loop += ["--set", "loop.learning_rate=1e-2", "--set", "loop.adam_epsilon=1e-2"]
@@ -731,4 +769,15 @@ def test_bad_usage_is_two(base: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "missing.json" in capsys.readouterr().err
     assert main(["train", "export", str(tmp_path), *output]) == 2
     assert "model.safetensors" in capsys.readouterr().err
+    assert main([*reader, "--train", "sample", "--set", "loop.device=gpu"]) == 2
+    assert "loop.device: unknown 'gpu'; known: auto, cpu, cuda, cuda:N" in capsys.readouterr().err
+    (tmp_path / "elsewhere" / "encoder").mkdir(parents=True)
+    for shared, said in (
+        (tmp_path / "elsewhere" / "encoder", "must lie beside --output"),
+        (tmp_path / "encoder", "holds no weights.safetensors; give an export"),
+        (tmp_path / "out", "is --output itself"),
+    ):
+        assert main(["train", "export", str(base), *output, "--shared", str(shared)]) == 2
+        assert said in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*"))
     assert main(["train"]) == 2

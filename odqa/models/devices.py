@@ -11,7 +11,8 @@ from pathlib import Path
 from odqa.errors import ConfigError, OdqaError
 
 logger = logging.getLogger(__name__)
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+DEVICES = "auto, cpu, cuda, cuda:N"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXPORTED_PRECISIONS = ("auto", "fp32", "int8")
 
@@ -25,16 +26,19 @@ def pick_device(wanted: str) -> str:
 
     Raises:
         ConfigError: it names no device.
-        OdqaError: a CUDA device is asked for and there is none.
+        OdqaError: a CUDA device is asked for and there is none, or not so many.
     """
     import torch
 
-    if not _DEVICE.fullmatch(wanted):
-        raise ConfigError(f"device '{wanted}' is unknown; known: auto, cpu, cuda, cuda:N")
+    if not DEVICE.fullmatch(wanted):
+        raise ConfigError(f"device '{wanted}' is unknown; known: {DEVICES}")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise OdqaError(f"device '{wanted}' is asked for, but torch sees no CUDA device; use cpu")
+    number = int(wanted.partition(":")[2] or 0)
+    if wanted.startswith("cuda") and number >= (n := torch.cuda.device_count()):
+        raise OdqaError(f"device '{wanted}' is asked for, but the last of the {n} is cuda:{n - 1}")
     return wanted
 
 

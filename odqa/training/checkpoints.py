@@ -6,8 +6,12 @@ import re
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from odqa.errors import InputError
+from odqa.errors import InputError, OdqaError
+
+if TYPE_CHECKING:
+    import torch
 
 STATE = "training.pt"
 WEIGHTS = "model.safetensors"
@@ -45,6 +49,30 @@ def find(run_dir: Path, wanted: str) -> Path | None:
             return folder
     names = ", ".join(folder.name for folder in found) or "none"
     raise InputError(f"has no checkpoint '{wanted}'; it has: {names}", path=run_dir)
+
+
+def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
+    """What a checkpoint holds beside the model.
+
+    Raises:
+        OdqaError: it is damaged.
+    """
+    import torch
+
+    path = folder / STATE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise OdqaError(
+            f"{path} cannot be read ({type(error).__name__}); remove {folder} to go on from an "
+            f"earlier checkpoint, or begin anew with --overwrite"
+        ) from error
+    return state
+
+
+def steps(run_dir: Path) -> list[int]:
+    """The steps that a run has checkpoints of, ascending."""
+    return [step_of(folder) for folder in checkpoints(run_dir)]
 
 
 def write(run_dir: Path, step: int, fill: Callable[[Path], None]) -> Path:

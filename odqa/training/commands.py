@@ -206,12 +206,22 @@ def export(arguments: argparse.Namespace) -> None:
         if not (arguments.folder / name).is_file():
             raise UsageError(f"{arguments.folder} holds no {name}; give a trained model")
     shared = arguments.shared
-    if shared is not None and shared.resolve().parent != arguments.output.resolve().parent:
-        raise UsageError(
-            f"--shared {shared} must lie beside --output {arguments.output}: the export looks for "
-            "it there"
-        )
+    if shared is not None:
+        _check_shared(shared, arguments.output)
     exporting.export(arguments.folder, arguments.output, shared=arguments.shared)
+
+
+def _check_shared(shared: Path, output: Path) -> None:
+    from odqa.models.onnx import WEIGHTS_FILE
+
+    if shared.resolve() == output.resolve():
+        raise UsageError(f"--shared {shared} is --output itself; name another export beside it")
+    if shared.resolve().parent != output.resolve().parent:
+        raise UsageError(
+            f"--shared {shared} must lie beside --output {output}: the export looks for it there"
+        )
+    if not (shared / WEIGHTS_FILE).is_file():
+        raise UsageError(f"--shared {shared} holds no {WEIGHTS_FILE}; give an export")
 
 
 def reranker(arguments: argparse.Namespace) -> None:

@@ -85,7 +85,12 @@ class Teacher:
                     f"{getattr(its, what)}; give --set teacher.hidden=0"
                 )
 
-    def distance(self, inputs: Mapping[str, torch.Tensor], output: Any) -> torch.Tensor:
+    def distance(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        output: Any,
+        counts: tuple[float, float] | None = None,
+    ) -> torch.Tensor:
         """How far the student is from the teacher on a batch.
 
         The Kullback-Leibler divergence of its start and end probabilities from the teacher's, both
@@ -95,11 +100,14 @@ class Teacher:
         Args:
             inputs: what the teacher is given.
             output: the student's, with its hidden states where ``hidden`` counts.
+            counts: how many windows and how many pieces the two means are over; None: those of
+                the batch. One process's share of a batch has more or fewer than another's.
         """
         self.model.to(inputs["input_ids"].device)
         with torch.no_grad():
             taught = self.model(**inputs, output_hidden_states=bool(self.hidden))
         mask = inputs["attention_mask"] == 0
+        n_windows, n_pieces = counts or (len(mask), (~mask).sum())
         found = torch.zeros((), device=mask.device)
         for name in ("start_logits", "end_logits"):
             right, logits = (
@@ -110,22 +118,25 @@ class Teacher:
                 logits.log_softmax(-1),
                 right.log_softmax(-1),
                 log_target=True,
-                reduction="batchmean",
+                reduction="sum",
             )
-            found = found + divergence * self.temperature**2 / 2
+            found = found + divergence / n_windows * self.temperature**2 / 2
         if self.hidden:
             found = found + self.hidden * _distance_of_layers(
-                taught.hidden_states[1:], output.hidden_states[1:], ~mask
+                taught.hidden_states[1:], output.hidden_states[1:], ~mask, n_pieces
             )
         return found
 
 
 def _distance_of_layers(
-    teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor], seen: torch.Tensor
+    teacher: Sequence[torch.Tensor],
+    student: Sequence[torch.Tensor],
+    seen: torch.Tensor,
+    n_pieces: float | torch.Tensor,
 ) -> torch.Tensor:
-    """Mean over layers and tokens of the squared distance of the directions, in [0, 4]."""
+    """Mean over layers and pieces of the squared distance of the directions, in [0, 4]."""
     chosen = [teacher[i] for i in spread(len(teacher), len(student))]
-    weights = seen / seen.sum()
+    weights = seen / n_pieces
     total = torch.zeros((), device=seen.device)
     for right, given in zip(chosen, student, strict=True):
         difference = F.normalize(right.float(), dim=-1) - F.normalize(given.float(), dim=-1)

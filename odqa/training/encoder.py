@@ -97,7 +97,7 @@ class EncoderTask:
         """(question, epoch) pairs of an epoch in batches."""
         return self.groups.batches(epoch)
 
-    def loss(self, batch: list[tuple[int, int]]) -> torch.Tensor:
+    def loss(self, batch: list[tuple[int, int]], whole: Any = None) -> torch.Tensor:
         """Mean of -log softmax of the positive's cosine over the temperature, within the batch.
 
         A passage that is a positive of a question in another's place does not count against it.
@@ -239,6 +239,8 @@ def train_encoder(
             "all questions; leave torchrun out"
         )
     check_best_by(config.best_by)
+    if not dev:
+        config.loop.check_unevaluated("give --dev")
     if config.negatives < 0:
         raise ConfigError(f"negatives must be 0 or more, got {config.negatives}")
     if config.temperature <= 0:

@@ -31,6 +31,7 @@ from odqa.models.onnx import (
 )
 from odqa.models.weights import write_tensors
 from odqa.retrieval.transformers_encoder import E5, POOLING, own_prescription
+from odqa.training.outputs import held
 
 OPSET, MICROSOFT_OPSET = 18, 1
 ZERO, GELU_ZERO = 128, 32  # the byte of 0; GELU is nowhere below -0.17, so most are for above
@@ -59,6 +60,7 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
     Raises:
         OdqaError: the folder holds no BERT model, a reader that was trained with token types, or
             an encoder that is used otherwise than e5.
+        UsageError: another process is writing into ``output``.
         MissingDependencyError: the package ``onnx`` is not installed.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -71,8 +73,13 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
         raise OdqaError(
             f"{folder}: only encoders with e5's pooling and prefixes can be exported, not {how}"
         )
+    with held(output):
+        _write(folder, output, config, shared)
+
+
+def _write(folder: Path, output: Path, config: Mapping[str, Any], shared: Path | None) -> None:
+    layout = read_settings(str(folder)).get("layout")  # only a reader has one
     tensors = _read_model(folder)
-    output.mkdir(parents=True, exist_ok=True)
     values = runtime_tensors(tensors)
     (output / GRAPH).write_bytes(build_graph(config, values))
     (output / INT8_GRAPH).write_bytes(build_graph(config, int8_tensors(values)))
@@ -96,11 +103,9 @@ def export(folder: Path, output: Path, *, shared: Path | None = None) -> None:
 
 
 def _same(first: Path, second: Path) -> bool:
-    """Whether two files are both there and equal; of tokenizers, what makes the pieces."""
+    """Whether two tokenizers are both there and make the same pieces."""
     if not (first.exists() and second.exists()):
         return False
-    if first.name != TOKENIZER:
-        return first.read_bytes() == second.read_bytes()
     parts = [json.loads(path.read_text(encoding="utf-8")) for path in (first, second)]
     models = [_without_rounding(part["model"]) for part in parts]
     return models[0] == models[1] and parts[0]["normalizer"] == parts[1]["normalizer"]

@@ -22,6 +22,7 @@ from odqa.errors import OdqaError, UsageError
 from odqa.models.devices import pick_device, pick_precision
 from odqa.training import checkpoints
 from odqa.training.distributed import Processes, joined
+from odqa.training.evaluations import Evaluations
 from odqa.training.interrupts import stop_requests
 from odqa.training.logs import LOG, TENSORBOARD, Logs
 from odqa.training.loop_config import LoopConfig, schedule
@@ -40,8 +41,15 @@ class Task(Protocol):
 
     def batches(self, epoch: int) -> Sequence[Any]: ...
 
-    def loss(self, batch: Any) -> torch.Tensor:
-        """The mean over the items of a batch."""
+    def loss(self, batch: Any, whole: Any = None) -> torch.Tensor:
+        """The mean over the items of a batch.
+
+        Args:
+            batch: what to learn from.
+            whole: the batch of which ``batch`` is one process's share. What is no mean over items
+                is then so weighted that the mean of all shares' losses, each counting as many
+                times as it has items, is the loss of ``whole``.
+        """
         ...
 
     def evaluate(self) -> dict[str, float]:
@@ -107,8 +115,8 @@ class _Loss(torch.nn.Module):
         self.model = task.model
         self._task = task
 
-    def forward(self, batch: Any) -> torch.Tensor:
-        return self._task.loss(batch)
+    def forward(self, batch: Any, *whole: Any) -> torch.Tensor:
+        return self._task.loss(batch, *whole)
 
 
 class _Run:
@@ -134,9 +142,7 @@ class _Run:
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.losses: list[float] = []
         self.gradient_norm = 0.0
-        self.evaluations: dict[int, dict[str, float]] = {}
-        self.best_step: int | None = None
-        self.waited = 0  # evaluations since the best one
+        self.evaluations = Evaluations()
         n_batches = len(task.batches(0))
         if not n_batches:
             raise OdqaError("the training data makes no batch; nothing to learn")
@@ -162,11 +168,10 @@ class _Run:
         if self.processes.main:
             shown = {**self.settings, "loop": dataclasses.asdict(self.config)}
             self.logs = Logs(self.run_dir, self.config.log_to, self.step, shown)
-        began = time.perf_counter() - self.seconds
+        self.began = time.perf_counter() - self.seconds
         with stop_requests(forceable=self.processes.world == 1) as asked:
             for batches in self._steps():
-                seconds = time.perf_counter() - began
-                self.seconds, stop = self.processes.agree(seconds, asked())
+                self.seconds, stop = self.processes.agree(self._elapsed(), asked())
                 if self._progress() >= 1 or self._has_waited_long():
                     break
                 if stop:
@@ -178,27 +183,37 @@ class _Run:
                 if self.step % (self.config.eval_every or self.per_epoch) == 0:
                     self._evaluate()
                 due = self.step % (self.config.save_every or self.per_epoch) == 0
-                if due or self.best_step == self.step:
+                if due or self.evaluations.best == self.step:
                     self.save()
-            late = self.step not in self.evaluations
+            if self.processes.main and 0 < self.step <= self.config.warmup_steps:
+                logger.warning(
+                    "all %d steps were warm-up, loop.warmup_steps being %d: the learning rate "
+                    "never came down; give fewer, or loop.warmup, a share",
+                    self.step, self.config.warmup_steps,
+                )  # fmt: skip
+            late = self.step not in self.evaluations.figures
             if late:
                 self._evaluate()
             # a checkpoint of this step that is there already does not know its evaluation
-            self.save(again=late and self.step in self.evaluations)
+            self.save(again=late and self.step in self.evaluations.figures)
             self._finish()
         if self.logs:
             self.logs.close()
         return self._outcome()
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self.began
 
     def _progress(self) -> float:
         by_time = self.seconds / 60 / self.config.max_minutes if self.config.max_minutes else 0.0
         return max(self.step / self.total, by_time)
 
     def _has_waited_long(self) -> bool:
-        if not self.config.patience or self.waited < self.config.patience:
+        waited = self.evaluations.waited
+        if not self.config.patience or waited < self.config.patience:
             return False
         if self.processes.main:
-            logger.info("no better evaluation for %d times; the run ends", self.waited)
+            logger.info("no better evaluation for %d times; the run ends", waited)
         return True
 
     def _steps(self) -> Iterator[Sequence[Any]]:
@@ -214,8 +229,9 @@ class _Run:
 
     def _update(self, batches: Sequence[Any]) -> None:
         config = self.config
-        warmup = config.warmup_steps / self.total if config.warmup_steps else config.warmup
-        self.rate = config.learning_rate * schedule(self._progress(), warmup, config.schedule)
+        progress = self._progress()
+        warmup = config.warmup_share(self.step, progress)
+        self.rate = config.learning_rate * schedule(progress, warmup, config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -239,7 +255,7 @@ class _Run:
                 return self._loss(batch)  # type: ignore[no-any-return]
             share = self.processes.share(batch)
             weight = len(share) * self.processes.world / len(batch)
-            return self._loss(share or batch[:1]) * weight  # type: ignore[no-any-return]
+            return self._loss(share or batch[:1], batch) * weight  # type: ignore[no-any-return]
 
     def _no_exchange(self, wanted: bool) -> contextlib.AbstractContextManager[Any]:
         """Gradients are averaged over the processes once a step, with its last batch."""
@@ -282,11 +298,7 @@ class _Run:
         figures = self._figures()
         if not figures:
             return
-        self.evaluations[self.step] = figures
-        if self.best_step is None or _first(figures) > _first(self.evaluations[self.best_step]):
-            self.best_step, self.waited = self.step, 0
-        else:
-            self.waited += 1
+        self.evaluations.add(self.step, figures)
         self._log_evaluation(self.step)
 
     def _figures(self) -> dict[str, float]:
@@ -299,49 +311,41 @@ class _Run:
 
     def _log_evaluation(self, step: int) -> None:
         if self.logs:
-            best = self.best_step == step
-            self.logs.evaluation({"step": step, "dev": self.evaluations[step], "best": best})
+            figures, best = self.evaluations.figures[step], self.evaluations.best == step
+            self.logs.evaluation({"step": step, "dev": figures, "best": best})
 
     def _finish(self) -> None:
         """Evaluate what else is kept, if wanted, and take the best weights."""
-        if self.best_step is None:
+        if self.evaluations.best is None:
             return
         if self.config.evaluate_checkpoints:
             self._evaluate_kept()
-        if self.best_step != self.step:
-            self._load_weights(self.run_dir / f"checkpoint-{self.best_step}")
+        if self.evaluations.best != self.step:
+            self._load_weights(self.run_dir / f"checkpoint-{self.evaluations.best}")
             if self.processes.main:
-                logger.info("the model is that of step %d, the best", self.best_step)
+                logger.info("the model is that of step %d, the best", self.evaluations.best)
 
     def _evaluate_kept(self) -> None:
-        found = [checkpoints.step_of(f) for f in checkpoints.checkpoints(self.run_dir)]
-        kept = self.processes.same(found)
+        kept = self.processes.same(checkpoints.steps(self.run_dir))
         for step in kept:
-            if step not in self.evaluations:
+            if step not in self.evaluations.figures:
                 self._load_weights(self.run_dir / f"checkpoint-{step}")
-                self.evaluations[step] = self._figures()
+                self.evaluations.figures[step] = self._figures()
                 self._log_evaluation(step)
-        steps = sorted(self.evaluations)  # of equal ones, the first
-        self.best_step = max(
-            (step for step in steps if step in kept), key=lambda s: _first(self.evaluations[s])
-        )
+        self.evaluations.best = self.evaluations.best_of(kept)
         self._load_weights(self.run_dir / f"checkpoint-{self.step}")
 
     def _outcome(self) -> dict[str, Any]:
         tail = self.losses[-max(len(self.losses) // 10, 1) :]
-        outcome: dict[str, Any] = {
+        return {
             "steps": self.step,
             "minutes": self.seconds / 60,
             "loss": float(np.mean(tail)) if tail else float("nan"),
             "device": str(self.device),
             "precision": self.precision,
             "processes": self.processes.world,
+            **self.evaluations.outcome(),
         }
-        if self.best_step is not None:
-            outcome["best_step"] = self.best_step
-            outcome["dev"] = self.evaluations[self.best_step]
-            outcome["evaluations"] = {str(s): f for s, f in sorted(self.evaluations.items())}
-        return outcome
 
     # Checkpoints ------------------------------------------------------------------------------
 
@@ -367,12 +371,11 @@ class _Run:
             state = {
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "precision": self.precision,
                 "step": self.step,
-                "seconds": self.seconds,
+                "seconds": self._elapsed(),  # with this step's, and its evaluation's
                 "losses": self.losses,
-                "evaluations": self.evaluations,
-                "best_step": self.best_step,
-                "waited": self.waited,
+                **self.evaluations.state(),
                 "random": states,
                 "fixed": self.fixed,
             }
@@ -382,7 +385,7 @@ class _Run:
                 torch.save(state, folder / checkpoints.STATE)
 
             checkpoints.write(self.run_dir, self.step, fill)
-        also = () if self.best_step is None else (self.best_step,)
+        also = () if self.evaluations.best is None else (self.evaluations.best,)
         checkpoints.prune(self.run_dir, self.config.keep_checkpoints, also=also)
 
     def _resume(self) -> None:
@@ -391,14 +394,7 @@ class _Run:
         folder = self.processes.same(name)
         if folder is None:
             return
-        path = folder / checkpoints.STATE
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise OdqaError(
-                f"{path} cannot be read ({type(error).__name__}); remove {folder} to go on from "
-                f"an earlier checkpoint, or begin anew with --overwrite"
-            ) from error
+        state = checkpoints.read_state(folder, self.device)
         self._check_fixed(state["fixed"])
         self._load_weights(folder)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -408,23 +404,21 @@ class _Run:
         if state["scaler"]:  # empty where the run was not in fp16 until now
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        self.evaluations, self.waited = state["evaluations"], state["waited"]
-        self.best_step = self.processes.same(self._best_kept(state["best_step"]))
+        self.evaluations.load(state, self.processes.same(checkpoints.steps(self.run_dir)))
         set_random_state(state["random"][self.processes.rank], self.device)
         self.processes.same(None)  # all have read; only now is anything removed
         if self.processes.main:
             logger.info("continuing at step %d of %d", self.step, self.total)
+            before = state.get("precision", self.precision)
+            if before != self.precision:
+                logger.warning(
+                    "the run was in %s until now and goes on in %s, so its losses are not those "
+                    "that it would have had; give --set loop.precision=%s to keep them",
+                    before, self.precision, before,
+                )  # fmt: skip
             for later in checkpoints.checkpoints(self.run_dir):
                 if checkpoints.step_of(later) > self.step:
                     checkpoints.remove(later)
-
-    def _best_kept(self, best: int | None) -> int | None:
-        """The best step, or the best that still has its checkpoint; of equal ones the first."""
-        kept = {checkpoints.step_of(folder) for folder in checkpoints.checkpoints(self.run_dir)}
-        if best is None or best in kept:
-            return best
-        left = [step for step in sorted(self.evaluations) if step in kept]
-        return max(left, key=lambda step: _first(self.evaluations[step]), default=None)
 
     def _check_fixed(self, begun: Mapping[str, Any]) -> None:
         for key, value in self.fixed.items():
@@ -438,10 +432,6 @@ class _Run:
         from safetensors.torch import load_model
 
         load_model(self.task.model, folder / checkpoints.WEIGHTS, device=str(self.device))
-
-
-def _first(figures: Mapping[str, float]) -> float:
-    return next(iter(figures.values()))
 
 
 def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

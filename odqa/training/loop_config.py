@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from odqa.errors import ConfigError, UsageError
+from odqa.models.devices import DEVICE, DEVICES, PRECISIONS
 from odqa.training.logs import check_log_to
 
 MOST_SEED = 2**31  # numpy's seeds have 32 bits, and epochs and processes are added to it
@@ -18,7 +19,7 @@ class LoopConfig:
 
     epochs: float = 2.0
     max_steps: int = 0  # 0: as many as the epochs have
-    max_minutes: float = 0.0  # 0: no limit; the learning rate then decays with the time used
+    max_minutes: float = 0.0  # 0: no limit; the learning rate then follows the time used
     batch_size: int = 16  # over all processes
     eval_batch_size: int = 64  # of an evaluation
     gradient_accumulation: int = 1  # batches whose gradients are averaged for one step
@@ -63,12 +64,42 @@ class LoopConfig:
                 raise ConfigError(f"loop.{name} must be above 0")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"loop.warmup must lie in [0, 1), got {self.warmup}")
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise ConfigError(f"loop.schedule: unknown '{self.schedule}'; known: {known}")
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"loop.{name}: unknown '{getattr(self, name)}'; known: {', '.join(known)}"
+                )
+        if not DEVICE.fullmatch(self.device):
+            raise ConfigError(f"loop.device: unknown '{self.device}'; known: {DEVICES}")
         if self.overwrite and self.resume:
             raise UsageError("a run that is overwritten cannot be resumed; give one of the two")
         check_log_to(self.log_to)
+
+    def check_unevaluated(self, mend: str) -> None:
+        """Refuse what hangs on evaluations, in a run that has none.
+
+        Args:
+            mend: what to do about it.
+
+        Raises:
+            UsageError: ``patience`` or ``evaluate_checkpoints`` is set.
+        """
+        for name in ("patience", "evaluate_checkpoints"):
+            if getattr(self, name):
+                raise UsageError(
+                    f"loop.{name} looks at evaluations while the model learns, and this run has "
+                    f"none; {mend}, or leave it out"
+                )
+
+    def warmup_share(self, step: int, progress: float) -> float:
+        """What share of the run the warm-up takes, seen from ``step``, the steps made.
+
+        A warm-up in steps is held against the steps that the run comes to at its pace, which are
+        ``step / progress``: where minutes end it, they are fewer than its epochs have.
+        """
+        if not self.warmup_steps:
+            return self.warmup
+        return self.warmup_steps * progress / step if step else math.inf
 
 
 def schedule(progress: float, warmup: float, kind: str = "linear") -> float:

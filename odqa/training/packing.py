@@ -22,11 +22,9 @@ from odqa.corpus import split_passages
 from odqa.errors import OdqaError
 from odqa.models.cut_tokenizer import CutTokenizer
 from odqa.training.masking import Flags, Ints, morpheme_starts
-from odqa.types import Document, Passage
+from odqa.types import Document
 
 logger = logging.getLogger(__name__)
-
-_Cut = tuple[Document, list[Passage]]
 
 _META = "meta.json"
 _TEXTS_AT_ONCE = 512

@@ -21,6 +21,7 @@ from odqa.training.distributed import is_main
 from odqa.training.loop_config import LoopConfig
 from odqa.training.masked_model import load_model, surroundings
 from odqa.training.masking import masking_of
+from odqa.training.outputs import held
 from odqa.training.packing import PackedCorpus, PackedText, Packing, packed_corpus
 from odqa.training.record import DataFile, data_file, digest_of
 from odqa.training.runs import run
@@ -69,7 +70,8 @@ class PretrainingConfig:
 
         Raises:
             ConfigError: a value is out of range or unknown.
-            UsageError: neither a model nor a tokenizer is named.
+            UsageError: neither a model nor a tokenizer is named, or the loop is to look at
+                evaluations and nothing is held out.
         """
         if not self.model and not self.tokenizer:
             raise UsageError(
@@ -92,6 +94,8 @@ class PretrainingConfig:
         if self.hidden_size % self.heads:
             raise ConfigError(f"hidden_size must be a multiple of heads, {self.heads}")
         self.loop.check()  # before the corpus is read, which takes a while
+        if not self.held_out:
+            self.loop.check_unevaluated("give held_out above 0")
 
 
 class PretrainingTask:
@@ -116,7 +120,7 @@ class PretrainingTask:
         cuts = range(0, len(order), loop.batch_size)
         return [[(int(row), epoch) for row in order[i : i + loop.batch_size]] for i in cuts]
 
-    def loss(self, batch: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def loss(self, batch: Sequence[tuple[int, int]], whole: Any = None) -> torch.Tensor:
         """The mean over the sequences of the mean cross-entropy of their hidden pieces."""
         seeds = [[self.config.loop.seed, epoch, row] for row, epoch in batch]
         hidden = self._hide(self.corpus.train, [row for row, _ in batch], seeds)
@@ -223,7 +227,8 @@ def pretrain(corpus: str, config: PretrainingConfig, output: Path) -> dict[str, 
         The record, as in ``run.json``.
 
     Raises:
-        ConfigError, UsageError: a value is out of range.
+        ConfigError, UsageError: a value is out of range, or another process is training into
+            ``output``.
         OdqaError: a model cannot be loaded, or there is no text.
     """
     config.check()
@@ -239,10 +244,13 @@ def pretrain(corpus: str, config: PretrainingConfig, output: Path) -> dict[str, 
         "vocabulary": digest_of(sorted(tokenizer.backend.get_vocab().items())),
         "morphemes": tokenizer.morphemes,
     }
-    text = packed_corpus(
-        read_documents(corpus), tokenizer, packing, output / TEXT, key=key, writes=is_main()
-    )
+    with held(output) if is_main() else contextlib.nullcontext():
+        text = packed_corpus(
+            read_documents(corpus), tokenizer, packing, output / TEXT, key=key, writes=is_main()
+        )
     task = PretrainingTask(text, config, model, tokenizer)
+    if not task.n_held_out:
+        config.loop.check_unevaluated("raise held_out, which holds no article out")
     files = [DataFile("train", file.name, text.n_articles, file.sha256)]
     counts = {
         "n_articles": text.n_articles,

@@ -24,6 +24,7 @@ from odqa.text.sentences import split_sentences
 from odqa.training.answers import find_answers, units_of
 from odqa.training.asking import ask
 from odqa.training.leads import lead_questions
+from odqa.training.outputs import written
 from odqa.types import Document, Passage
 
 FOUND = ("passage", "article")
@@ -135,11 +136,12 @@ def write_questions(questions: Iterable[MadeQuestion], path: Path) -> int:
     """Write questions as one KorQuAD file, without holding them; their number.
 
     The file gets its name once it is whole.
+
+    Raises:
+        UsageError: another process is writing it.
     """
     total = 0
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("w", encoding="utf-8") as file:
+    with written(path) as file:
         file.write('{"version": "synthetic", "data": [')
         by_article = itertools.groupby(questions, key=lambda made: made.passage.doc_id)
         for i, (_, of_article) in enumerate(by_article):
@@ -148,7 +150,6 @@ def write_questions(questions: Iterable[MadeQuestion], path: Path) -> int:
             file.write(json.dumps(article, ensure_ascii=False))
             total += sum(len(paragraph["qas"]) for paragraph in article["paragraphs"])
         file.write("\n]}\n")
-    part.replace(path)
     return total
 
 

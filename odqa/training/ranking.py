@@ -16,6 +16,7 @@ from odqa.errors import ConfigError, InputError, UsageError
 from odqa.metrics import hit_at, mrr_at, ndcg_at
 from odqa.text.normalize import nfc
 from odqa.training.loop_config import LoopConfig
+from odqa.training.outputs import written
 from odqa.training.randomness import length_batches
 from odqa.training.record import digest_of
 from odqa.types import Passage
@@ -66,11 +67,9 @@ def read_ranking_examples(path: Path) -> list[RankingExample]:
 
 def write_ranking_examples(examples: Sequence[RankingExample], path: Path) -> None:
     """The inverse of ``read_ranking_examples``; the file gets its name once it is whole."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+    with written(path) as file:
         for example in examples:
             file.write(json.dumps(dataclasses.asdict(example), ensure_ascii=False) + "\n")
-    part.replace(path)
 
 
 def ranking_digests(

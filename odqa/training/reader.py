@@ -99,15 +99,18 @@ class ReaderTask:
         rivals = self._rivals.get(window.question, []) if window.start else []
         return [int(i) for i in random.permutation(rivals)[: self.config.group_negatives]]
 
-    def loss(self, batch: list[list[int]]) -> torch.Tensor:
+    def loss(
+        self, batch: list[list[int]], whole: Sequence[list[int]] | None = None
+    ) -> torch.Tensor:
         """``span_loss`` of the groups.
 
-        With a teacher, its weighted mean with the distance from that one, who sees all pieces.
+        With a teacher, its weighted mean with the distance from that one, who sees all pieces; it
+        is a mean over windows and over pieces, of which not every group has as many.
         """
         windows = [self.windows[i] for group in batch for i in group]
         device = next(self.model.parameters()).device
-        whole = self.tokenizer.tensors(windows, device, longest=self.config.max_length)
-        inputs = dict(whole)
+        unmasked = self.tokenizer.tensors(windows, device, longest=self.config.max_length)
+        inputs = dict(unmasked)
         if self.config.token_dropout:
             inputs["input_ids"] = self._with_masks(inputs["input_ids"])
         teacher = self.teacher
@@ -125,7 +128,19 @@ class ReaderTask:
         if teacher is None:
             return loss
         weight = self.config.teacher.weight
-        return (1 - weight) * loss + weight * teacher.distance(whole, output)
+        counts = self._counts(batch, whole) if whole else None
+        return (1 - weight) * loss + weight * teacher.distance(unmasked, output, counts)
+
+    def _counts(
+        self, batch: Sequence[list[int]], whole: Sequence[list[int]]
+    ) -> tuple[float, float]:
+        """Windows and pieces that so many groups as in ``batch`` have in ``whole``, on average.
+
+        A mean over these, and then over the shares by their groups, is the mean over ``whole``.
+        """
+        lengths = [len(self.windows[i].ids) for group in whole for i in group]
+        share = len(batch) / len(whole)
+        return len(lengths) * share, sum(lengths) * share
 
     def _with_masks(self, ids: torch.Tensor) -> torch.Tensor:
         """``ids`` with a random share masked, never the tokens of the layout.
@@ -246,6 +261,8 @@ def train_reader(
     Returns:
         The record, as in ``run.json``.
     """
+    if not dev:
+        config.loop.check_unevaluated("give --dev")
     if config.group_negatives < 0 or not 0 <= config.group_weight <= 1:
         raise ConfigError(
             "group_negatives must be 0 or more and group_weight lie in [0, 1], got "

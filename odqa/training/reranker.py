@@ -63,7 +63,7 @@ class RerankerTask:
         """(question, epoch) pairs of an epoch in batches."""
         return self.groups.batches(epoch)
 
-    def loss(self, batch: list[tuple[int, int]]) -> torch.Tensor:
+    def loss(self, batch: list[tuple[int, int]], whole: Any = None) -> torch.Tensor:
         """Mean over the questions of -log softmax of the positive's logit within its group
         (the ListNet loss of one relevant passage, Cao et al. 2007)."""
         groups = [self.groups.drawn(row, epoch) for row, epoch in batch]
@@ -130,6 +130,8 @@ def train_reranker(
     of ``odqa.training.reader.train_reader``.
     """
     check_best_by(config.best_by)
+    if not dev:
+        config.loop.check_unevaluated("give --dev")
     if config.negatives < 1:
         raise ConfigError(f"negatives must be 1 or more, got {config.negatives}")
     model, tokenizer = load_cross_encoder(config)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from odqa.errors import UsageError
 from odqa.models.weights import make_readable
-from odqa.store.work import lock_directory
 from odqa.training.distributed import is_main
 from odqa.training.loop import Task, train
 from odqa.training.loop_config import LoopConfig
+from odqa.training.outputs import held
 from odqa.training.record import DataFile, run_record, write_record
 
 
@@ -57,7 +54,7 @@ def run(
     values: Any = config
     settings = {k: v for k, v in dataclasses.asdict(values).items() if k != "loop"}
     settings |= data
-    with _held(output) if is_main() else contextlib.nullcontext():
+    with held(output) if is_main() else contextlib.nullcontext():
         outcome = train(task, config.loop, output, settings=settings)
         record = run_record(kind, config, files, counts, outcome)
         if is_main():
@@ -67,20 +64,3 @@ def run(
                 make_readable(path)
             write_record(record, output)
     return record
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder: two would remove each other's checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = lock_directory(folder)
-    if lock is None and sys.platform != "win32":
-        raise UsageError(
-            f"{folder}: another process is training into this folder; wait for it, or choose "
-            "another with --output"
-        )
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)

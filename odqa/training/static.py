@@ -17,6 +17,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from odqa.text.tokenizers import create_tokenizer
 from odqa.training.distributed import world_size
 from odqa.training.loop import train
 from odqa.training.loop_config import LoopConfig
+from odqa.training.outputs import held
 from odqa.training.randomness import seed_everything
 from odqa.training.record import digest_of
 from odqa.training.similarity import SimilarityTeacherConfig, divergence, load_teacher
@@ -68,6 +70,7 @@ class StaticTrainingConfig:
 
         Raises:
             ConfigError: a value is out of range.
+            UsageError: the loop is to look at evaluations; a static encoder has none.
         """
         for name in ("terms", "dim", "every"):
             if getattr(self, name) < 1:
@@ -79,6 +82,8 @@ class StaticTrainingConfig:
         for name in ("question_share", "keep_sentence", "keep_title"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        self.loop.check()  # before the corpus is read, which takes a while
+        self.loop.check_unevaluated("measure the table with odqa evaluate when it is done")
 
 
 def initial_table(
@@ -142,7 +147,7 @@ class StaticTask:
         cuts = range(0, max(len(order) - size, 1), size)
         return [(seed * 1_000_003 + i, order[i : i + size]) for i in cuts]
 
-    def loss(self, batch: tuple[int, Ids]) -> torch.Tensor:
+    def loss(self, batch: tuple[int, Ids], whole: Any = None) -> torch.Tensor:
         """InfoNCE in both directions over the pairs of a batch.
 
         With a teacher, its weighted mean with the divergence from the teacher's similarities,
@@ -259,6 +264,10 @@ def train_static(
         config: sizes, shares and the loop.
         output: the run's folder.
         initial: gives the initial vectors of the terms; None starts at random.
+
+    Raises:
+        ConfigError, UsageError: a value is out of range, or another process is training into
+            ``output``.
     """
     if world_size() > 1:
         raise UsageError(
@@ -266,8 +275,19 @@ def train_static(
             "against all others; leave torchrun out"
         )
     config.check()
-    output.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(config.teacher)
+    with held(output):
+        return _train(corpus, pairs, config, output, initial, teacher)
+
+
+def _train(
+    corpus: str,
+    pairs: Sequence[tuple[str, Passage]],
+    config: StaticTrainingConfig,
+    output: Path,
+    initial: Encoder | None,
+    teacher: Encoder | None,
+) -> StaticEncoder:
     source = {
         "corpus": Path(corpus).name,
         "bytes": Path(corpus).stat().st_size if Path(corpus).is_file() else 0,

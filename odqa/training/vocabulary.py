@@ -15,6 +15,7 @@ from odqa.corpus import clean_document
 from odqa.errors import ConfigError, OdqaError
 from odqa.models.cut_tokenizer import write_settings
 from odqa.models.pieces import MASK, SPECIALS, parts_of, with_rules, write_tokenizer
+from odqa.training.outputs import held
 from odqa.types import Document
 
 logger = logging.getLogger(__name__)
@@ -63,16 +64,19 @@ def train_tokenizer(documents: Iterable[Document], config: VocabularyConfig, out
     Raises:
         ConfigError: a value is out of range.
         OdqaError: the text makes no piece.
+        UsageError: another process is writing into ``output``.
     """
     config.check()
-    counts = _frequent(_count(itertools.islice(documents, 0, None, config.every), config), config)
-    if not counts:
-        raise OdqaError(f"no character occurs {config.min_count} times; give more text")
-    tokenizer = _learn(counts, config)
-    n_pieces = int(tokenizer.get_vocab_size())
-    output.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(tokenizer, output, positions=config.positions)
-    write_settings({"morphemes": config.morphemes}, output)
+    with held(output):
+        counts = _frequent(
+            _count(itertools.islice(documents, 0, None, config.every), config), config
+        )
+        if not counts:
+            raise OdqaError(f"no character occurs {config.min_count} times; give more text")
+        tokenizer = _learn(counts, config)
+        n_pieces = int(tokenizer.get_vocab_size())
+        write_tokenizer(tokenizer, output, positions=config.positions)
+        write_settings({"morphemes": config.morphemes}, output)
     logger.info("%d pieces in %s", n_pieces, output)
     return n_pieces
 
