@@ -99,7 +99,7 @@ odqa train export "$build/reader-ko-11" --output "$weights/reader-ko" \
 
 odqa train encoder --corpus "$data/kowiki/kowiki-2023.jsonl.xz" --output "$build/static-ko" \
     --train "$data/korquad1/train.json" --train "$data/klue_mrc_like/train.json" \
-    --train "$data/miracl-ko" --train "$data/mrtydi-ko" --train "$build/written-train.json" \
+    --train "$data/miracl-ko" --train "$data/mrtydi-ko" \
     --judged-corpus "$data/kowiki/kowiki-20k.jsonl.xz" \
     --initial e5-small-ko --config configs/train/static-ko.yaml
 cp "$build/static-ko/static-ko.safetensors" "$weights/static-ko.safetensors"
