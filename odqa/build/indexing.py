@@ -138,6 +138,8 @@ def build_index(
 class IndexBuild:
     """One run of ``build_index``: the components, and the stages in their order."""
 
+    _learns_storage = True  # rather than take it over from another index
+
     def __init__(self, source: str, config: Config, progress: Progress) -> None:
         """Everything that could be wrong with the configuration is found here, before any work."""
         self._started = time.monotonic()
@@ -369,7 +371,11 @@ class IndexBuild:
         """The vectors of the passages in one file."""
         if (directory / DENSE).exists():
             return
+        from odqa.retrieval.storages import check_enough
+
         first_row = self._first_new_row(directory)
+        if self._learns_storage:
+            check_enough(self._config.dense.faiss, encoder.dim, len(store))
         write_vectors(
             directory,
             (len(store) - first_row, encoder.dim),

@@ -124,6 +124,8 @@ def update_index(
 class IndexUpdate(IndexBuild):
     """A build whose first passages are those of another index."""
 
+    _learns_storage = False
+
     def __init__(
         self, index_dir: Path, manifest: Manifest, source: str, config: Config, progress: Progress
     ) -> None:
