@@ -20,6 +20,22 @@ _BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
+def check_device(wanted: str, key: str) -> None:
+    """Refuse what names no device, whether or not it would be used.
+
+    Raises:
+        ConfigError: naming ``key`` and what is known.
+    """
+    if not _DEVICE.fullmatch(wanted):
+        raise ConfigError(f"{key}: unknown '{wanted}'; known: auto, cpu, cuda, cuda:N")
+
+
+def check_precision(wanted: str, key: str) -> None:
+    """As ``check_device``, for a precision."""
+    if wanted not in PRECISIONS:
+        raise ConfigError(f"{key}: unknown '{wanted}'; known: {', '.join(PRECISIONS)}")
+
+
 def pick_device(wanted: str) -> str:
     """``auto`` becomes ``cuda`` where there is a GPU, else ``cpu``.
 
