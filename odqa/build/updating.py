@@ -96,6 +96,7 @@ def update_index(
         InputError: the corpus is bad.
         UsageError: another unfinished build of this index is in the way.
     """
+    index_dir = index_dir.resolve()  # "." has no name, and is another folder once it is replaced
     manifest = read_manifest(index_dir)
     update = IndexUpdate(index_dir, manifest, str(source), config, progress or no_progress)
     if dry_run:
