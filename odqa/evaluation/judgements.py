@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from odqa.config import CorpusConfig
-from odqa.corpus.datasets import SAMPLE, file_of, filled_lines, read_examples, twice
+from odqa.corpus.datasets import (
+    SAMPLE,
+    file_of,
+    filled_lines,
+    has_ending,
+    read_examples,
+    twice,
+    with_ending,
+)
 from odqa.errors import InputError, UsageError
 from odqa.metrics import article_of
 from odqa.text.normalize import nfc
@@ -63,8 +71,8 @@ def read_retrieval_set(
     """
     if str(dataset) != SAMPLE:
         path = file_of(Path(dataset), split, (TOPICS, ".json", ".jsonl"))
-        if path.name.endswith(TOPICS):
-            qrels_path = path.with_name(path.name.removesuffix(TOPICS) + QRELS)
+        if has_ending(path, [TOPICS]):
+            qrels_path = with_ending(path.with_name(path.name[: -len(TOPICS)]), QRELS)
             return _judged(read_topics(path), read_qrels(qrels_path), {}, qrels_path)
     examples = read_examples(dataset, split, corpus=corpus)
     return _judged(
