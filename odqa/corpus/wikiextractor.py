@@ -14,7 +14,7 @@ from odqa.types import Document
 
 _OPENING = re.compile(r"<doc\b(.*)>\s*")
 # WikiExtractor escapes nothing: a title may hold quotation marks.
-_ATTRIBUTE = re.compile(r'([\w-]+)="(.*?)"(?=\s+[\w-]+="|\s*$)')
+_ATTRIBUTE = re.compile(r'(?<![\w-])([\w-]+)="(.*?)"(?=\s+[\w-]+="|\s*$)')
 _FILE_NAME = re.compile(r"(?:wiki_\d+|.*\.(?:txt|json|jsonl))", re.IGNORECASE)
 
 
