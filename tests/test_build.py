@@ -17,13 +17,14 @@ from odqa.build import (
     build_index,
     components,
     create_encoder,
+    create_reader,
     open_pipeline,
     open_retriever,
     shards,
     workers,
 )
 from odqa.build.shards import TermBlock, shard_jobs
-from odqa.config import Config, DenseConfig, load_config
+from odqa.config import Config, DenseConfig, ReaderConfig, load_config
 from odqa.corpus import clean_document, read_documents
 from odqa.errors import ConfigError, IndexNotUsableError, InputError, UsageError
 from odqa.store import (
@@ -272,6 +273,9 @@ def test_a_damaged_index_is_not_taken_for_a_finished_one(tmp_path: Path, corpus:
         "tokenizer.name=mecap",
         "dense.encoder=hashng",
         "dense.faiss=ivf",
+        "dense.faiss='IDMap,Flat'",
+        "dense.device=gpu",
+        "dense.precision=fp23",
         "sparse.b=2",
         "corpus.passage_chars=0",
         "corpus.overlap_chars=-1",
@@ -284,6 +288,33 @@ def test_bad_settings_are_found_before_any_work(
     with pytest.raises(ConfigError):
         build(corpus, tmp_path / "indexes", override)
     assert not (tmp_path / "indexes").exists()
+
+
+@pytest.mark.parametrize("encoder", ["hashing", "static-ko", "e5-small-ko"])
+def test_devices_and_precisions_are_checked_whatever_the_encoder(encoder: str) -> None:
+    for change, message in (
+        ({"device": "cuda:x"}, r"dense\.device: unknown 'cuda:x'; known: auto, cpu, cuda, cuda:N"),
+        ({"precision": "int4"}, r"dense\.precision: unknown 'int4'; known: auto, fp32, bf16, fp16"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            create_encoder(DenseConfig(encoder=encoder, **change))
+    with pytest.raises(ConfigError, match=r"reader\.device: unknown 'gpu'"):
+        create_reader(ReaderConfig(device="gpu"))
+
+
+def test_too_few_passages_for_a_storage_are_found_before_they_are_encoded(
+    tmp_path: Path, corpus: Path
+) -> None:
+    stages: list[str] = []
+    with pytest.raises(ConfigError, match=r"dense\.faiss: 'IVF4000,SQ8' cannot be learnt from"):
+        build(
+            corpus,
+            tmp_path / "indexes",
+            "dense.faiss='IVF4000,SQ8'",
+            progress=lambda stage, done, total: stages.append(stage),
+        )
+    assert "store passages" in stages
+    assert "encode passages" not in stages
 
 
 def test_a_bad_corpus_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def test_jsonl_packed_or_not(tmp_path: Path, packing: str) -> None:
     assert corpus_name(path) == "작은"
 
 
+@pytest.mark.parametrize("packing", PACKERS)
+def test_endings_may_be_in_capitals(tmp_path: Path, packing: str) -> None:
+    path = write(tmp_path / f"CORPUS.JSONL{packing.upper()}", PACKERS[packing](JSONL))
+    assert ids(path) == ["1", "2"]
+    assert corpus_name(path) == "CORPUS"
+    folder = write(tmp_path / "wiki" / f"A.JSON{packing.upper()}", PACKERS[packing](JSONL)).parent
+    assert ids(folder) == ["1", "2"]
+
+
 @pytest.mark.parametrize("packing", [".gz", ".xz", ".zst"])
 def test_files_of_several_frames(tmp_path: Path, packing: str) -> None:
     one, two = JSONL.splitlines(keepends=True)

@@ -234,6 +234,19 @@ def test_bad_topics_and_qrels(tmp_path: Path, topics: str, qrels: str, said: str
     assert said in str(error.value)
 
 
+def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
+    folder = write_judged(tmp_path, "1\t서울은?\n", "1 0 7#0 1\n")
+    for name in ("topics", "qrels"):
+        path = folder / f"dev.{name}.tsv"
+        path.rename(folder / f"dev.{name.upper()}.TSV")
+    for given in (folder, folder / "dev.TOPICS.TSV"):
+        assert read_retrieval_set(given).topics == {"1": "서울은?"}
+    line = json.dumps({"id": "1", "question": "가?", "answers": ["나"]}, ensure_ascii=False)
+    (folder / "dev.JSONL").write_text(line, "utf-8")
+    for given in (folder, folder / "dev.JSONL"):
+        assert [example.question_id for example in read_examples(given)] == ["1"]
+
+
 def test_missing_qrels(tmp_path: Path) -> None:
     (tmp_path / "dev.topics.tsv").write_text("6\t몇?\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"dev\.qrels\.tsv"):

@@ -22,7 +22,13 @@ from odqa.errors import ConfigError, IndexNotUsableError
 from odqa.retrieval import five_bits
 from odqa.retrieval.dense import DenseRetriever, recall_of, update_dense, write_dense
 from odqa.retrieval.gpu import TorchVectors, on_device
-from odqa.retrieval.storages import STORAGES, bytes_per_vector, open_vectors
+from odqa.retrieval.storages import (
+    STORAGES,
+    bytes_per_vector,
+    check_enough,
+    check_storage,
+    open_vectors,
+)
 
 DIM = 16
 
@@ -159,6 +165,34 @@ def test_bad_vectors_and_storages_are_refused(tmp_path: Path) -> None:
     for storage in STORAGES:
         with pytest.raises(ValueError, match="not finite"):
             write_dense(tmp_path, vectors, DenseConfig(faiss=storage))
+
+
+@pytest.mark.parametrize(
+    "storage",
+    ["", "unknown", "PQ7", "IVF0,Flat", "IVF1000000000,Flat", "HNSW0", "IDMap,Flat", "IDMap2,SQ8",
+     "PCA16,IDMap,Flat", "NSG16,Flat", "IVF4,PQ8x4fs"],
+)  # fmt: skip
+def test_a_storage_that_cannot_work_is_told_by_its_name(storage: str) -> None:
+    with pytest.raises(ConfigError, match=r"dense\.faiss: .*known: sq5, flat, fp16, sq8, and"):
+        check_storage(storage, 32)
+
+
+@pytest.mark.parametrize(
+    ("storage", "least"),
+    [("IVF64,SQ8", 64), ("PQ8", 256), ("PQ8x4", 16), ("IVF20,PQ8x4", 20), ("PCA16,Flat", 16),
+     ("OPQ8,IVF4,PQ8", 256), ("HNSW16,PQ8", 256), ("IVF30,Flat,RFlat", 30), ("HNSW16", 1)],
+)  # fmt: skip
+def test_how_many_vectors_a_storage_takes_is_known_before(storage: str, least: int) -> None:
+    check_storage(storage, 32)
+    check_enough(storage, 32, least)
+    with pytest.raises(ConfigError, match=f"from {least - 1} vectors: it needs {least} to"):
+        check_enough(storage, 32, least - 1)
+
+
+def test_of_many_vectors_only_so_many_are_shown_to_a_storage() -> None:
+    check_enough("IVF70000,Flat", 8, 100_000)
+    with pytest.raises(ConfigError, match="and 50001 are taken"):
+        check_enough("IVF70000,Flat", 8, 100_001)
 
 
 @pytest.mark.parametrize("storage", STORAGES)

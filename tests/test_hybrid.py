@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -165,12 +166,25 @@ def test_a_weight_of_one_or_zero_is_one_leg(weight: float, leg: dict[str, float]
     assert ids(merged)[:2] == ids(candidates(leg))[:2]
 
 
-def test_each_leg_is_asked_for_its_depth() -> None:
+def test_each_leg_is_asked_for_its_depth_and_for_more_where_that_is_too_little() -> None:
     sparse, dense = TableRetriever(SPARSE), TableRetriever(DENSE)
-    retriever = HybridRetriever(sparse, dense, replace(CONFIG, depth=7))
-    retriever.retrieve(["양쪽"], k=2)
-    retriever.retrieve(["양쪽"], k=20)
-    assert sparse.asked == dense.asked == [7, 20]
+    HybridRetriever(sparse, dense, replace(CONFIG, depth=7)).retrieve(["양쪽"], k=2)
+    HybridRetriever(sparse, dense, replace(CONFIG, depth=2)).retrieve(["양쪽", "한 글"], k=9)
+    assert sparse.asked == dense.asked == [7, 2, 4]
+
+
+@pytest.mark.parametrize("merge", ["weighted", "rrf"])
+def test_those_asked_for_beyond_the_depth_do_not_disturb_the_first(merge: str) -> None:
+    legs = (
+        TableRetriever({"가": {"0#0": 9.0, "1#0": 8.0, "2#0": 7.0, "3#0": 1.0, "4#0": 0.0}}),
+        TableRetriever({"가": {"2#0": 0.9, "0#0": 0.8, "3#0": 0.7, "5#0": 0.1, "1#0": 0.0}}),
+    )
+    retriever = HybridRetriever(*legs, replace(CONFIG, depth=2, merge=merge))
+    everything = retriever.rank(["가"], k=6)[0]
+    assert {row for row, _ in everything} == {0, 1, 2, 3, 4, 5}
+    assert all(a > b for (_, a), (_, b) in itertools.pairwise(everything))
+    for k in range(1, 6):
+        assert retriever.rank(["가"], k=k)[0] == everything[:k]
 
 
 def test_copies_at_the_top_of_both_legs_do_not_crowd_out_the_rest() -> None:

@@ -104,6 +104,11 @@ def test_a_bad_corpus_or_setting_is_refused(tmp_path: Path) -> None:
         plan_build(tmp_path / "absent.jsonl", config())
     with pytest.raises(ConfigError):
         plan_build(corpus, config("corpus.passage_chars=0"))
+    corpus.write_text("\n".join(lines(30)), "utf-8")
+    with pytest.raises(ConfigError, match="IDMap,Flat"):
+        plan_build(corpus, config("dense.faiss='IDMap,Flat'"))
+    with pytest.raises(ConfigError, match="IVF4000,SQ8' cannot be learnt"):
+        plan_build(corpus, config("dense.faiss='IVF4000,SQ8'"))
 
 
 def test_what_could_not_be_read_is_estimated_from_the_size(

@@ -135,6 +135,36 @@ def test_other_errors_are_json_too(address: str) -> None:
     assert found == {"error": "Method Not Allowed"}
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
+def test_this_machine_is_asked_by_its_own_names(address: str, host: str) -> None:
+    request = urllib.request.Request(f"{address}/health", headers={"Host": host})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost:8000:9", "x@"],
+)
+def test_a_name_made_to_lead_to_this_machine_is_refused(address: str, host: str) -> None:
+    for path, content in (("health", None), ("ask", b'{"question": "?"}')):
+        request = urllib.request.Request(f"{address}/{path}", content, {"Host": host})
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=60)
+        assert caught.value.code == 400
+        assert "only: 127.0.0.1, [::1], localhost" in json.load(caught.value)["error"]
+
+
+def test_the_hosts_that_are_accepted_are_those_of_the_address() -> None:
+    from odqa.cli.serve import _hosts
+
+    here = {"localhost", "127.0.0.1", "[::1]"}
+    assert _hosts("127.0.0.1", "127.0.0.1") == _hosts("::1", "::1") == here
+    assert _hosts("My-Machine", "127.0.1.1") == here | {"my-machine", "127.0.1.1"}
+    assert _hosts("0.0.0.0", "0.0.0.0") is _hosts("::", "::") is None
+    assert _hosts("my-machine", "192.0.2.7") is None
+
+
 def test_a_fault_of_the_system_is_told_as_json() -> None:
     from odqa.cli.web import make_app
 

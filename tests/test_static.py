@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conformance import check_encoder, make_passage
+from safetensors.numpy import save_file
 
 from odqa.errors import OdqaError
 from odqa.models.static import StaticEncoder, make_bags, sum_rows
-from odqa.models.weights import write_tensors
+from odqa.models.weights import read_tensors, write_tensors
 from odqa.protocols import TermEncoder
 from odqa.text.terms import passage_terms
 from odqa.text.tokenizers import create_tokenizer
@@ -142,6 +143,20 @@ def test_a_table_of_another_tokenizer_is_refused(table: Path, tmp_path: Path) ->
         StaticEncoder.load(other)
     with pytest.raises(OdqaError, match=r"nothing\.safetensors"):
         StaticEncoder.load(tmp_path / "nothing.safetensors")
+
+
+def test_another_models_file_is_refused_by_what_it_lacks(table: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.zeros((2, 2), np.float32)}, path, metadata={"format": "pt"})
+    with pytest.raises(OdqaError, match="metadata lack tokenizer_name, tokenizer, title_weight;"):
+        StaticEncoder.load(path)
+    tensors, metadata = read_tensors(table)
+    del tensors["question_weights"]
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(
+        OdqaError, match=r"model\.safetensors is no .* tensors lack question_weights"
+    ):
+        StaticEncoder.load(path)
 
 
 def test_the_fingerprint_is_of_the_content(table: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_devices_and_precisions() -> None:
     with pytest.raises(OdqaError, match="precision 'int3'"):
         pick_precision("int3", "cpu")
     for name in ("gpu", "cuda:", "CPU", ""):
-        with pytest.raises(ConfigError, match=rf"device '{name}' is unknown; known: auto, cpu"):
+        with pytest.raises(ConfigError, match=rf"device: unknown '{name}'; known: auto, cpu"):
             pick_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(OdqaError, match="no CUDA"):

@@ -227,6 +227,30 @@ def test_passages_of_another_splitter_are_not_mixed_in(
         update_index(index, corpus, config())
 
 
+@pytest.mark.parametrize(("inside", "named"), [(".", "."), ("passages", ".."), (".", "../small/")])
+def test_an_index_is_updated_by_the_command_from_within(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    inside: str,
+    named: str,
+) -> None:
+    articles = [{"id": "1", "title": "가", "text": "가 나 다."}]
+    corpus = write(tmp_path / "small.jsonl", articles)
+    index = build_index(
+        corpus, indexes_dir=tmp_path / "indexes", config=config("retrieval.retriever=sparse")
+    )
+    write(corpus, [*articles, {"id": "2", "title": "라", "text": "라 마 바."}])
+    monkeypatch.chdir(index / inside)
+    assert main(["update-index", named, str(corpus), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["index"] == "small"
+    assert "leave its folder" in said.err
+    monkeypatch.chdir(tmp_path)
+    assert read_manifest(index).documents == 2
+    assert [path.name for path in (tmp_path / "indexes").iterdir()] == ["small"]
+
+
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

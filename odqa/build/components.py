@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from odqa.config import Config, DenseConfig, FusionConfig, ReaderConfig, RerankConfig
 from odqa.errors import ConfigError, IndexNotUsableError, OdqaError
+from odqa.models.devices import check_device, check_precision
 from odqa.pipeline import Pipeline
 from odqa.protocols import Encoder, Fusion, Reader, Reranker
 from odqa.retrieval.ranking import RowRetriever
@@ -97,9 +98,11 @@ def create_encoder(config: DenseConfig) -> Encoder:
     exported e5; another folder or a Hugging Face id (a transformer).
 
     Raises:
-        ConfigError: the name is none of these.
+        ConfigError: the name is none of these, or device or precision is unknown.
         MissingDependencyError: it needs a package that is not installed.
     """
+    check_device(config.device, "dense.device")
+    check_precision(config.precision, "dense.precision")
     return _encoder_factory(config.encoder, "dense.encoder")(config, True)
 
 
@@ -107,9 +110,10 @@ def create_reader(config: ReaderConfig) -> Reader:
     """The reader that ``reader.model`` names: a bundled one, a folder, or a Hugging Face id.
 
     Raises:
-        ConfigError: the name is none of these.
+        ConfigError: the name is none of these, or the device is unknown.
         MissingDependencyError: it needs a package that is not installed.
     """
+    check_device(config.device, "reader.device")
     return _named(READERS, config.model, "reader.model", _extractive_reader)(config)
 
 

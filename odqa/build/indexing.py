@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,8 +78,6 @@ from odqa.store import (
 from odqa.store.duplicates import DUPLICATES, count_groups, open_groups
 from odqa.types import Document
 
-logger = logging.getLogger(__name__)
-
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and how much there is, if that is known."""
 
@@ -138,6 +135,8 @@ def build_index(
 
 class IndexBuild:
     """One run of ``build_index``: the components, and the stages in their order."""
+
+    _learns_storage = True  # rather than take it over from another index
 
     def __init__(self, source: str, config: Config, progress: Progress) -> None:
         """Everything that could be wrong with the configuration is found here, before any work."""
@@ -371,7 +370,11 @@ class IndexBuild:
         """The vectors of the passages in one file."""
         if (directory / DENSE).exists():
             return
+        from odqa.retrieval.storages import check_enough
+
         first_row = self._first_new_row(directory)
+        if self._learns_storage:
+            check_enough(self._config.dense.faiss, encoder.dim, len(store))
         write_vectors(
             directory,
             (len(store) - first_row, encoder.dim),

@@ -14,7 +14,7 @@ from odqa.build.trial import Corpus, Trial, build_trial, look_at
 from odqa.build.workers import n_workers
 from odqa.config import Config
 from odqa.processes import resident_bytes
-from odqa.retrieval.storages import bytes_per_vector, check_storage
+from odqa.retrieval.storages import bytes_per_vector, check_enough, check_storage
 
 # Measured with scripts/bench_plan.py on Korean Wikipedia.
 _HELPERS_BYTES = 30_000_000  # of the processes that start and watch over the workers
@@ -100,7 +100,11 @@ def measure(source: Path | str, config: Config) -> Measured:
 
 
 def predict(measured: Measured, config: Config) -> BuildPlan:
-    """Scale the figures of the small build up to the corpus."""
+    """Scale the figures of the small build up to the corpus.
+
+    Raises:
+        ConfigError: the passages are too few for ``dense.faiss``.
+    """
     corpus, trial = measured.corpus, measured.trial
     scale = corpus.chars / max(trial.chars, 1)
     passages = round(trial.passages * scale)
@@ -170,6 +174,8 @@ def _sizes(measured: Measured, config: Config, passages: int) -> _Sizes:
     scale = measured.corpus.chars / max(trial.chars, 1)
     dim = trial.dim if "dense" in legs else 0
     sparse = 1 if "sparse" in legs else 0
+    if dim:
+        check_enough(config.dense.faiss, dim, passages)
     stored = bytes_per_vector(config.dense.faiss, passages, dim) if dim else 0
     return _Sizes(
         shards=trial.shard_bytes * scale,

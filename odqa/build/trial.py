@@ -151,7 +151,7 @@ def _times_larger(path: Path, sample: list[Document], chars_read: float) -> floa
 
 
 def _packer(path: Path) -> Callable[[bytes], bytes]:
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         import zstandard
 
         return zstandard.ZstdCompressor().compress
@@ -160,7 +160,7 @@ def _packer(path: Path) -> Callable[[bytes], bytes]:
         ".xz": lzma.compress,
         ".bz2": bz2.compress,
     }
-    return packers.get(path.suffix, bytes)
+    return packers.get(path.suffix.lower(), bytes)
 
 
 def build_trial(

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +49,6 @@ from odqa.store import (
     write_json,
 )
 from odqa.types import Document
-
-logger = logging.getLogger(__name__)
 
 UPDATE_OF = "update_of"  # in the recipe of an unfinished update: the old manifest's checksum
 _KEPT, _CHANGES = "kept.npy", "changes.json"
@@ -97,6 +94,7 @@ def update_index(
         InputError: the corpus is bad.
         UsageError: another unfinished build of this index is in the way.
     """
+    index_dir = index_dir.resolve()  # "." has no name, and is another folder once it is replaced
     manifest = read_manifest(index_dir)
     update = IndexUpdate(index_dir, manifest, str(source), config, progress or no_progress)
     if dry_run:
@@ -124,6 +122,8 @@ def update_index(
 
 class IndexUpdate(IndexBuild):
     """A build whose first passages are those of another index."""
+
+    _learns_storage = False
 
     def __init__(
         self, index_dir: Path, manifest: Manifest, source: str, config: Config, progress: Progress

@@ -85,7 +85,7 @@ def read_passages(path: Path) -> list[Passage]:
 
     if not path.is_file():
         raise InputError("there is no such file", path=path)
-    if ".jsonl" not in path.suffixes:
+    if ".jsonl" not in map(str.lower, path.suffixes):
         raise InputError(
             'passages are given as .jsonl, one {"id", "title", "text"} a line', path=path
         )

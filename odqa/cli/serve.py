@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import socket
 import sys
 from pathlib import Path
@@ -52,9 +53,10 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
     directory = find_index(arguments.index, arguments.indexes_dir)
     with _listen(arguments.host, arguments.port) as listener:
         service = Service.open(directory, config)
-        server = uvicorn.Server(uvicorn.Config(make_app(service), log_level="warning"))
         host, port = listener.getsockname()[:2]
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        app = make_app(service, _hosts(arguments.host, host))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        address = f"{_in_url(host)}:{port}"
         print(f"odqa: answering from '{directory.name}' at http://{address}", file=sys.stderr)
         server.run(sockets=[listener])
 
@@ -118,6 +120,22 @@ def _listen(host: str, port: int) -> socket.socket:
             "give another --port or --host"
         ) from error
     return listener
+
+
+def _hosts(told: str, bound: str) -> frozenset[str] | None:
+    """The hosts that may be asked for: None, any, unless only this machine is listened to.
+
+    Args:
+        told: ``--host``.
+        bound: the address that it has become.
+    """
+    if not ipaddress.ip_address(bound).is_loopback:
+        return None
+    return frozenset({"localhost", "127.0.0.1", "[::1]", _in_url(told).lower(), _in_url(bound)})
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _port(text: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
+from pathlib import Path
 
 from odqa.cli.options import (
     add_index_options,
@@ -44,9 +46,14 @@ def run(arguments: argparse.Namespace, stream: ResultStream) -> None:
 
     config = configuration(arguments)
     directory = find_index(index_name(arguments), arguments.indexes_dir)
+    inside = Path.cwd().is_relative_to(directory.resolve())
     with Progress() as progress:
         changes = update_index(
             directory, arguments.corpus, config, dry_run=arguments.dry_run, progress=progress
+        )
+    if inside and changes.any and not arguments.dry_run:
+        print(
+            "odqa: the index was replaced while you stood in it: leave its folder", file=sys.stderr
         )
     if arguments.json:
         record = {"index": directory.name, "path": str(directory), "dry_run": arguments.dry_run}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from odqa import __version__
 from odqa.cli.questions import Question, is_valid_text
@@ -25,14 +29,20 @@ MOST_BYTES = 1_000_000  # of a request
 MOST_QUESTIONS = 256
 MOST_RESULTS = 1_000
 MOST_CHARACTERS = 10_000  # of a question: so many take some tenths of a second
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d*)?")
 
 T = TypeVar("T")
 
 
-def make_app(service: Service) -> Starlette:
+def make_app(service: Service, hosts: Collection[str] | None = None) -> Starlette:
     """``POST /ask``, ``POST /search``, ``GET /health`` and the page at ``/``.
 
     One request is worked on at a time: the reader uses all cores for each.
+
+    Args:
+        service: what answers.
+        hosts: the names by which it may be asked, in lower case and an IPv6 address in brackets;
+            a request for another gets status 400. None: by any.
     """
     one_at_a_time = CapacityLimiter(1)
 
@@ -82,7 +92,30 @@ def make_app(service: Service) -> Starlette:
         HTTPException: no_such_place,
         Exception: failed,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    middleware = [] if hosts is None else [Middleware(_OnlyHosts, hosts=hosts)]
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
+
+
+class _OnlyHosts:
+    """Refuses what is asked of another host.
+
+    A page of the web whose name is made to lead to this machine (DNS rebinding) could read the
+    answers otherwise. Starlette's own TrustedHostMiddleware knows no IPv6 address before 1.0.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            asked = Headers(scope=scope).get("host", "")
+            name = _HOST.fullmatch(asked.lower())
+            if name is None or name[1] not in self._hosts:
+                known = ", ".join(sorted(self._hosts))
+                message = f"the host '{asked}' is not served here, only: {known}"
+                await _json({"error": message}, status=400)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 async def _body(request: Request, allowed: set[str]) -> dict[str, Any]:

@@ -57,23 +57,38 @@ def file_of(path: Path, split: str, endings: Sequence[str]) -> Path:
     """
     if path.is_dir():
         for ending in endings:
-            if (found := path / f"{split}{ending}").is_file():
+            if (found := with_ending(path / split, ending)).is_file():
                 return found
-        present = sorted(p.name for p in path.iterdir() if p.name.endswith(_SHOWN_ENDINGS))
+        present = sorted(p.name for p in path.iterdir() if has_ending(p, _SHOWN_ENDINGS))
         expected = " or ".join(f"{split}{ending}" for ending in endings)
         raise InputError(
             f"has no {expected}; it holds {', '.join(present) or 'no data set'}", path=path
         )
     if not path.exists():
         raise InputError("no such data set (a file, a folder, or 'sample')", path=path)
-    if not path.name.endswith(tuple(endings)):
+    if not has_ending(path, endings):
         kinds = ", ".join(endings)
         raise InputError(f"unknown kind of data set; known here: {kinds}, 'sample'", path=path)
     return path
 
 
+def has_ending(path: Path, endings: Sequence[str]) -> bool:
+    """Whether a file's name ends in one of ``endings``; capitals will do."""
+    return path.name.lower().endswith(tuple(endings))
+
+
+def with_ending(path: Path, ending: str) -> Path:
+    """``path`` with ``ending`` behind its name, in capitals if such a file is there alone."""
+    wanted = path.with_name(path.name + ending)
+    if not wanted.exists() and path.parent.is_dir():
+        for entry in sorted(path.parent.iterdir()):
+            if entry.name.startswith(path.name) and entry.name[len(path.name) :].lower() == ending:
+                return entry
+    return wanted
+
+
 def _read_file(path: Path) -> Iterator[tuple[int | None, Example]]:
-    if path.suffix == ".jsonl":
+    if has_ending(path, [".jsonl"]):
         return _read_jsonl(path)
     return ((None, example) for example in _read_korquad(path))
 

@@ -17,7 +17,7 @@ import zstandard
 from odqa.errors import InputError
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-"""Endings of packed files that ``open_source`` unpacks."""
+"""Endings of packed files that ``open_source`` unpacks; capitals will do."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -40,7 +40,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise InputError("no such file", path=path) from error
     except OSError as error:
-        if path.suffix == ".bz2" and error.errno is None:
+        if path.suffix.lower() == ".bz2" and error.errno is None:
             raise InputError(f"is no valid .bz2 file ({error})", path=path) from error
         raise InputError(f"cannot be read ({error.strerror or error})", path=path) from error
 
@@ -67,13 +67,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
+    packing = path.suffix.lower()
+    if packing == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))
-    if path.suffix == ".bz2":
+    if packing == ".bz2":
         return cast(BinaryIO, bz2.open(path, "rb"))
-    if path.suffix == ".xz":
+    if packing == ".xz":
         return cast(BinaryIO, lzma.open(path, "rb"))
-    if path.suffix == ".zst":
+    if packing == ".zst":
         return cast(BinaryIO, io.BufferedReader(_ZstdReader(path), _CHUNK_BYTES))
     return path.open("rb")
 

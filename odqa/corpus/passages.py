@@ -32,6 +32,7 @@ _STATEMENT = re.compile(
     r"^(?:[-–—•·*※○●▲△▶►◆◇□■☆★→]|\d+\)|\(\d+\))|[가-힣)\]]\.\s|[=→]|\d일(?:,|에\s|부터\s)"
 )
 _MAYBE_TOPIC = re.compile(r"[은는]\s")
+_BLANKS = re.compile(r"\s*")
 _NOMINAL_TAGS = frozenset({"ETN", "EF"})
 _DEEPEST = 2  # headings over a heading; Wikipedia's sections hardly nest deeper
 _PATH = " › "
@@ -179,7 +180,8 @@ def _pieces(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, 
         if cut < 0:
             cut = start + limit
         yield start, start + len(text[start:cut].rstrip())
-        start = cut + len(text[cut:end]) - len(text[cut:end].lstrip())
+        blanks = _BLANKS.match(text, cut, end)
+        start = blanks.end() if blanks else cut
     yield start, end
 
 

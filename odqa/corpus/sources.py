@@ -105,9 +105,9 @@ def _read_dump(path: Path, workers: int) -> Numbered:
 def _stem(path: Path, *, kind: bool = False) -> str:
     """The file's name without its packing and (unless ``kind``) without its format's ending."""
     name = path.name.lower() if kind else path.name
-    for ending in PACKED:
-        name = name.removesuffix(ending)
-    return name if kind else re.sub(r"\.(jsonl|ndjson|json|xml)$", "", name)
+    if name.lower().endswith(PACKED):
+        name = name.rpartition(".")[0]
+    return name if kind else re.sub(r"\.(jsonl|ndjson|json|xml)$", "", name, flags=re.IGNORECASE)
 
 
 def _is_named(source: str | Path) -> bool:

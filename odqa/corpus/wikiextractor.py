@@ -14,8 +14,8 @@ from odqa.types import Document
 
 _OPENING = re.compile(r"<doc\b(.*)>\s*")
 # WikiExtractor escapes nothing: a title may hold quotation marks.
-_ATTRIBUTE = re.compile(r'([\w-]+)="(.*?)"(?=\s+[\w-]+="|\s*$)')
-_FILE_NAME = re.compile(r"(?:wiki_\d+|.*\.(?:txt|json|jsonl))")
+_ATTRIBUTE = re.compile(r'(?<![\w-])([\w-]+)="(.*?)"(?=\s+[\w-]+="|\s*$)')
+_FILE_NAME = re.compile(r"(?:wiki_\d+|.*\.(?:txt|json|jsonl))", re.IGNORECASE)
 
 
 def wikiextractor_files(folder: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def wikiextractor_files(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and _FILE_NAME.fullmatch(path.stem if path.suffix in PACKED else path.name)
+        and _FILE_NAME.fullmatch(path.stem if path.suffix.lower() in PACKED else path.name)
     )
     if not files:
         raise InputError("holds no WikiExtractor output (files such as AA/wiki_00)", path=folder)

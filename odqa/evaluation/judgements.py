@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from odqa.config import CorpusConfig
-from odqa.corpus.datasets import SAMPLE, file_of, filled_lines, read_examples, twice
+from odqa.corpus.datasets import (
+    SAMPLE,
+    file_of,
+    filled_lines,
+    has_ending,
+    read_examples,
+    twice,
+    with_ending,
+)
 from odqa.errors import InputError, UsageError
 from odqa.metrics import article_of
 from odqa.store import PassageStore
@@ -77,11 +85,11 @@ def read_retrieval_set(
     path = Path(dataset)
     if str(dataset) != SAMPLE:
         path = file_of(path, split, (TOPICS, ".json", ".jsonl"))
-        if path.name.endswith(TOPICS):
-            qrels_path = path.with_name(path.name.removesuffix(TOPICS) + QRELS)
+        if has_ending(path, [TOPICS]):
+            qrels_path = with_ending(path.with_name(path.name[: -len(TOPICS)]), QRELS)
             return _judged(read_topics(path), read_qrels(qrels_path), {}, qrels_path)
     examples = read_examples(dataset, split, corpus=corpus)
-    gold_of = _gold_article if path.suffix == ".jsonl" else _gold_passage
+    gold_of = _gold_article if has_ending(path, [".jsonl"]) else _gold_passage
     return _judged(
         {example.question_id: example.question for example in examples},
         {example.question_id: gold_of(example) for example in examples},

@@ -11,14 +11,29 @@ from pathlib import Path
 from odqa.errors import ConfigError, OdqaError
 
 logger = logging.getLogger(__name__)
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-DEVICES = "auto, cpu, cuda, cuda:N"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXPORTED_PRECISIONS = ("auto", "fp32", "int8")
 
 # Without them ONNX Runtime adds products of bytes in 16 bits, where they overflow.
 _BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 _CPU_INFO = Path("/proc/cpuinfo")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def check_device(wanted: str, key: str = "device") -> None:
+    """Refuse what names no device, whether or not it would be used.
+
+    Raises:
+        ConfigError: naming ``key`` and what is known.
+    """
+    if not _DEVICE.fullmatch(wanted):
+        raise ConfigError(f"{key}: unknown '{wanted}'; known: auto, cpu, cuda, cuda:N")
+
+
+def check_precision(wanted: str, key: str = "precision") -> None:
+    """As ``check_device``, for a precision."""
+    if wanted not in PRECISIONS:
+        raise ConfigError(f"{key}: unknown '{wanted}'; known: {', '.join(PRECISIONS)}")
 
 
 def pick_device(wanted: str) -> str:
@@ -30,8 +45,7 @@ def pick_device(wanted: str) -> str:
     """
     import torch
 
-    if not DEVICE.fullmatch(wanted):
-        raise ConfigError(f"device '{wanted}' is unknown; known: {DEVICES}")
+    check_device(wanted)
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
@@ -52,8 +66,7 @@ def pick_precision(wanted: str, device: str) -> str:
     Raises:
         ConfigError: an unknown precision.
     """
-    if wanted not in PRECISIONS:
-        raise ConfigError(f"precision '{wanted}' is unknown; known: {', '.join(PRECISIONS)}")
+    check_precision(wanted)
     if wanted != "auto":
         return wanted
     if device.startswith("cuda"):

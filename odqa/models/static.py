@@ -6,7 +6,7 @@ No transformer is run, so a million passages are encoded in a minute on one proc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from odqa.errors import OdqaError
-from odqa.models.weights import WEIGHTS, read_tensors
+from odqa.models.weights import WEIGHTS, read_metadata, read_tensors
 from odqa.protocols import Tokenizer, Vectors
 from odqa.text.terms import passage_terms
 from odqa.text.tokenizers import create_tokenizer
 from odqa.types import Passage
 
 FILE = "static-ko.safetensors"
+_METADATA = ("tokenizer_name", "tokenizer", "title_weight")
+_TENSORS = ("terms", "table", "question_weights")
 _CHUNK = 8  # texts whose rows are gathered at once: half a megabyte, which stays in a core's cache
 
 
@@ -63,10 +65,13 @@ class StaticEncoder:
         """Read a file that ``odqa train encoder`` wrote; None stands for the bundled one.
 
         Raises:
-            OdqaError: its terms are those of another tokenizer or dictionary than the one here.
+            OdqaError: it is no such file, or its terms are those of another tokenizer or
+                dictionary than the one here.
         """
         path = path or WEIGHTS / FILE
+        _check_keys(path, "metadata", _METADATA, read_metadata(path))
         tensors, metadata = read_tensors(path)
+        _check_keys(path, "tensors", _TENSORS, tensors)
         tokenizer = create_tokenizer(metadata["tokenizer_name"])
         if metadata["tokenizer"] != tokenizer.fingerprint:
             raise OdqaError(
@@ -135,6 +140,14 @@ class StaticEncoder:
     def _known(self, terms: Iterable[Iterable[str]]) -> list[list[int]]:
         number = self._numbers.get
         return [[i for term in text if (i := number(term)) is not None] for text in terms]
+
+
+def _check_keys(path: Path, what: str, needed: Iterable[str], found: Container[str]) -> None:
+    if missing := [key for key in needed if key not in found]:
+        raise OdqaError(
+            f"{path} is no static encoder: its {what} lack {', '.join(missing)}; give a file that "
+            "'odqa train encoder' wrote, or for another model its folder"
+        )
 
 
 def make_bags(texts: Sequence[Sequence[int] | npt.NDArray[np.int32]]) -> Bags:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,11 @@ from odqa.retrieval.storages import (
     write_vectors,
 )
 
-logger = logging.getLogger(__name__)
-
 _PARAMETERS = "dense.json"
 _KEYS = ("faiss", "passages", "dim", "encoder")
 _UNMEASURED = {"effort": None, "recall": None, "probes": 0}
 _ROUNDING = 1e-5  # more than sums in single precision differ by
 _MARGIN = 16  # candidates beyond the k-th, so that a tie with it rarely asks for a second search
-_GPU_MAX_K = 2048  # FAISS's limit on a GPU
 
 
 def write_dense(

@@ -65,7 +65,7 @@ def merge_rankings(sparse: Ranking, dense: Ranking, config: RetrievalConfig) -> 
 
 
 class HybridRetriever(RowRetriever):
-    """Asks both legs for ``config.depth`` candidates (k, if that is more) and merges them."""
+    """Merges ``config.depth`` candidates of each leg, and more where those do not give k."""
 
     source = "hybrid"
 
@@ -104,29 +104,44 @@ class HybridRetriever(RowRetriever):
         self._order = order
 
     def rank(self, questions: Sequence[str], *, k: int) -> list[Ranking]:
-        """At most k rows for each question with their merged scores, best first."""
-        depth = max(k, self._config.depth)
-        legs = (leg.rank(questions, k=depth) for leg in (self.sparse, self.dense))
-        return [
-            self._widened(question, sparse, dense, depth, k)
-            for question, sparse, dense in zip(questions, *legs, strict=True)
-        ]
+        """At most k rows for each question with their merged scores, best first.
 
-    def _widened(
-        self, question: str, sparse: Ranking, dense: Ranking, depth: int, k: int
-    ) -> Ranking:
-        """The merge; where duplicates leave too few, of legs twice as deep, again and again."""
-        kept = self._merge(question, sparse, dense, k)
-        while len(kept) < k and max(len(sparse), len(dense)) >= depth:
-            depth *= 2
-            sparse, dense = (leg.rank([question], k=depth)[0] for leg in (self.sparse, self.dense))
-            kept = self._merge(question, sparse, dense, k)
+        Where the merge leaves fewer, the legs are asked for twice as many, again and again. The
+        first ``config.depth`` stand as they do when no more are asked for: the scores of a deeper
+        merge are others, so what it adds comes behind.
+        """
+        merged: list[Ranking] = [[] for _ in questions]
+        kept: list[Ranking] = [[] for _ in questions]
+        asked, depth = list(range(len(questions))), self._config.depth
+        while asked:
+            texts = [questions[i] for i in asked]
+            legs = [leg.rank(texts, k=depth) for leg in (self.sparse, self.dense)]
+            short = []
+            for i, sparse, dense in zip(asked, *legs, strict=True):
+                found = self._merge(sparse, dense)
+                if len(kept[i]) >= min(k, self._config.depth):
+                    merged[i] = _behind(merged[i], found)
+                else:
+                    merged[i] = self._order(questions[i], found) if self._order else found
+                kept[i] = self._collapse(merged[i], k)
+                if len(kept[i]) < k and max(len(sparse), len(dense)) >= depth:
+                    short.append(i)
+            asked, depth = short, 2 * depth
         return kept
 
-    def _merge(self, question: str, sparse: Ranking, dense: Ranking, k: int) -> Ranking:
+    def _merge(self, sparse: Ranking, dense: Ranking) -> Ranking:
         scores = merge_rankings(sparse, dense, self._config)
         rows = np.fromiter(scores, dtype=np.int64, count=len(scores))
         # in double precision, as the merge is: best_first sorts by what it is given
         values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
-        ranked = best_first(rows, values, len(rows), self.store)
-        return self._collapse(self._order(question, ranked) if self._order else ranked, k)
+        return best_first(rows, values, len(rows), self.store)
+
+
+def _behind(ranked: Ranking, deeper: Ranking) -> Ranking:
+    """``ranked`` and behind it what ``deeper`` adds, in its order, with scores below the last."""
+    known = {row for row, _ in ranked}
+    added = [(row, score) for row, score in deeper if row not in known]
+    if not added:
+        return ranked
+    shift = ranked[-1][1] - 1 - added[0][1]
+    return ranked + [(row, score + shift) for row, score in added]

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +19,12 @@ from odqa.errors import ConfigError
 from odqa.protocols import Vectors
 from odqa.retrieval.ranking import Rows, Scores
 
-logger = logging.getLogger(__name__)
-
 FIVE_BITS = "sq5"
 STORAGES = (FIVE_BITS, "flat", "fp16", "sq8")
+_KNOWN = (
+    f"{', '.join(STORAGES)}, and what FAISS's index_factory takes for vectors of this length, such "
+    "as IVF1024,SQ8 or HNSW32"
+)
 RECALL_AT = 20
 WANTED_RECALL = 0.97
 
@@ -58,13 +59,51 @@ class VectorIndex(Searchable, Protocol):
 
 
 def check_storage(storage: str, dim: int = 64) -> None:
-    """Refuse a storage that nobody knows, before any work.
+    """Refuse a storage that nobody knows, or that no index could be kept in, before any work.
 
     Raises:
         ConfigError: saying what is known.
     """
-    if storage not in STORAGES:
-        _new_index(storage, dim)
+    if storage in STORAGES:
+        return
+    import faiss
+
+    unfit = (faiss.IndexIDMap, faiss.IndexNSG, faiss.IndexIVFFastScan)
+    for part in _parts(_new_index(storage, dim)):
+        graph = getattr(part, "hnsw", None)
+        empty = getattr(part, "nlist", 1) == 0 or (graph and graph.nb_neighbors(0) == 0)
+        if empty or isinstance(part, unfit):  # FAISS itself finds out late, or crashes
+            raise ConfigError(
+                f"dense.faiss: '{storage}' ({type(part).__name__}) cannot be added to, updated and "
+                f"read by row; known: {_KNOWN}"
+            )
+
+
+def check_enough(storage: str, dim: int, n_vectors: int) -> None:
+    """Refuse a storage that cannot be learnt from so few vectors, before they are computed.
+
+    Raises:
+        ConfigError: saying how many it takes.
+    """
+    if storage in STORAGES:
+        return
+    import faiss
+
+    least = 1  # what FAISS's k-means and principal components insist on
+    for part in _parts(_new_index(storage, dim)):
+        codes = part.pq.ksub if hasattr(part, "pq") else 0
+        least = max(least, getattr(part, "nlist", 0), codes)
+        chain: Any = getattr(part, "chain", None)
+        for i in range(chain.size() if chain else 0):
+            step = faiss.downcast_VectorTransform(chain.at(i))
+            least = max(least, step.d_out if isinstance(step, faiss.PCAMatrix) else 0)
+    shown = len(range(0, n_vectors, _training_step(n_vectors)))
+    if shown < least:
+        raise ConfigError(
+            f"dense.faiss: '{storage}' cannot be learnt from {n_vectors} vectors: it needs {least} "
+            f"to learn from, and {shown} are taken; choose fewer lists, or one of: "
+            f"{', '.join(STORAGES)}"
+        )
 
 
 def bytes_per_vector(storage: str, n_vectors: int, dim: int) -> float:
@@ -107,7 +146,7 @@ def write_vectors(directory: Path, vectors: Vectors, storage: str) -> None:
 
     index = _new_index(storage, vectors.shape[1])
     if not index.is_trained:
-        step = max(1, -(-len(vectors) // _TRAINING_VECTORS))
+        step = _training_step(len(vectors))
         sample = np.ascontiguousarray(vectors[::step], dtype=np.float32)
         if not np.isfinite(sample).all():
             raise ValueError("the vectors hold a number that is not finite")
@@ -301,8 +340,20 @@ def _new_index(storage: str, dim: int) -> Any:
         return faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
     try:
         return faiss.index_factory(dim, storage, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"dense.faiss: unknown '{storage}'; known: {', '.join(STORAGES)}, and what FAISS's "
-            "index_factory takes for vectors of this length, such as IVF1024,SQ8 or HNSW32"
-        ) from error
+    except (RuntimeError, MemoryError) as error:
+        raise ConfigError(f"dense.faiss: unknown '{storage}'; known: {_KNOWN}") from error
+
+
+def _parts(index: Any) -> Iterator[Any]:
+    """A FAISS index and those that it is made of."""
+    import faiss
+
+    yield index
+    for name in ("index", "storage", "base_index"):  # of a transform, a graph, a refinement
+        if hasattr(index, name):
+            yield from _parts(faiss.downcast_index(getattr(index, name)))
+
+
+def _training_step(n_vectors: int) -> int:
+    """The distance between the vectors that a storage that learns is shown."""
+    return max(1, -(-n_vectors // _TRAINING_VECTORS))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 
 from odqa.config import DenseConfig
 from odqa.errors import ConfigError, MissingDependencyError, OdqaError
+from odqa.models.devices import check_device, check_precision
 from odqa.protocols import Vectors
 from odqa.types import Passage
-
-logger = logging.getLogger(__name__)
 
 POOLING = "1_Pooling/config.json"  # beside a model, where sentence-transformers leaves it
 POOLINGS = ("cls", "mean", "last")
@@ -26,7 +24,6 @@ _MODES = {  # sentence-transformers' names
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last",
 }
-_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _TOKENIZE_AT_ONCE = 4096  # texts whose token numbers are held in memory together
 
 Progress = Callable[[int, int], None]
@@ -323,12 +320,11 @@ def _weights_digest(model: Any) -> str:
 def _device(device: str) -> str:
     import torch
 
+    check_device(device, "dense.device")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"dense.device is '{device}', but torch finds no GPU; use cpu or auto")
-    if device != "cpu" and not device.startswith("cuda"):
-        raise ConfigError(f"dense.device: unknown '{device}'; known: auto, cpu, cuda, cuda:N")
     return device
 
 
@@ -336,10 +332,7 @@ def _precision(precision: str, device: str) -> str:
     """The name of a torch dtype: on a CPU float32, on a GPU bfloat16 where it has it."""
     import torch
 
-    if precision not in _PRECISIONS:
-        raise ConfigError(
-            f"dense.precision: unknown '{precision}'; known: {', '.join(_PRECISIONS)}"
-        )
+    check_precision(precision, "dense.precision")
     names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
     if precision != "auto":
         return names[precision]

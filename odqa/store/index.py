@@ -242,11 +242,13 @@ def find_index(
     names = list_indexes(indexes_dir, damaged=damaged)
     if name_or_path is None:
         return indexes_dir / _default_name(names, indexes_dir)
-    named = indexes_dir / name_or_path
-    for directory in (named, Path(name_or_path)):
+    named, path = indexes_dir / name_or_path, Path(name_or_path)
+    if path.name in ("", ".."):  # "." or "..": an index is known by its folder's name
+        path = path.resolve()
+    for directory in (named, path):
         if _is_index(directory, damaged):
             return directory
-    for directory in (work_path(indexes_dir, str(name_or_path)), named, Path(name_or_path)):
+    for directory in (work_path(indexes_dir, str(name_or_path)), named, path):
         if directory.is_dir():
             raise IndexNotUsableError(_why_not_finished(directory))
     raise IndexNotUsableError(

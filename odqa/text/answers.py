@@ -8,6 +8,7 @@ import unicodedata
 from odqa.text.normalize import uniform_dots
 
 _DOT_BETWEEN_DIGITS = re.compile(r"(?<=\d)·(?=\d)")
+_VISIBLE = re.compile(r"\S")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -39,7 +40,8 @@ def _is_part_of_answer(text: str, i: int, character: str) -> bool:
     if not (character.isspace() or _is_punctuation(character)):
         return True
     before = text[i - 1] if i > 0 else ""
-    after = text[i + 1 :].lstrip()[:1] if before.isdigit() or character == "-" else ""
+    visible = _VISIBLE.search(text, i + 1) if before.isdigit() or character == "-" else None
+    after = visible.group() if visible else ""
     if before.isdigit() and after.isdigit():
         return True
     if character == "-" and after.isdigit() and not before.isalnum():

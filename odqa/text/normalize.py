@@ -11,15 +11,20 @@ _INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\uf
 _UNWANTED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f{_INVISIBLE}]")
 _LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|ndash|mdash|#\d{1,7}|#x[0-9a-fA-F]{1,6});")
+_ENTITY = re.compile(  # escaped any number of times: "&amp;amp;lt;"
+    r"&(?:amp;)*((?:lt|gt|amp|quot|apos|nbsp|ndash|mdash|#\d{1,7}|#x[0-9a-fA-F]{1,6});)"
+)
 
 # Blanks within a line; the rest of the parenthesis must not be looked for beyond it.
 _SP = r"[^\S\n]"
 _LEADING = re.compile(rf"\({_SP}*(?:[,;:]{_SP}+)+")
-_TRAILING = re.compile(rf"[,;](?<=[^(,;][,;])(?:{_SP}|[,;])*\)")
+# A run that no parenthesis closes is matched too, lest each of its marks begin another search.
+_TRAILING = re.compile(rf"[,;](?<=[^(,;][,;])(?:{_SP}|[,;])*(\))?")
 _DOUBLED = re.compile(rf"[,;]{_SP}+(?:[,;]{_SP}+)*(?=[,;](?:{_SP}|$))", re.MULTILINE)
 # "main()" of a program keeps its parentheses; a Korean word, a Hanja or a bracket does not.
-_EMPTY = re.compile(rf"(?<![a-z0-9_]){_SP}*\((?:{_SP}|또는|혹은|및|[,;])*\)")
+_EMPTY = re.compile(  # of a run of blanks, only the first (or second) begins a search
+    rf"(?:(?<![a-z0-9_])(?<!{_SP})|(?<=[a-z0-9_]{_SP})){_SP}*\((?:{_SP}|또는|혹은|및|[,;])*\)"
+)
 
 _LINK = re.compile(r"\[\[([^\[\]\n]*)\]\]")
 _NO_TEXT = re.compile(
@@ -29,7 +34,7 @@ _REFERENCE = re.compile(r"<ref\b[^<>]*(?:/>|>[^<]*</ref>)", re.IGNORECASE)
 _LINE_BREAK_TAG = re.compile(r"</?br\s*/?>", re.IGNORECASE)
 
 _NOT_LETTERS = re.compile(r"[\W_]+")
-_PARENTHESIS = re.compile(r"\s*\([^()]*\)$")
+_PARENTHESIS = re.compile(r"(?<!\s)\s*\([^()]*\)$")
 
 
 # Dots between words or numbers that other keyboards and editors write; NFKC would make ㆍ a vowel.
@@ -100,7 +105,7 @@ def repair_parentheses(text: str) -> str:
     while True:
         mended = _LEADING.sub("(", text)
         mended = _DOUBLED.sub("", mended)
-        mended = _TRAILING.sub(")", mended)
+        mended = _TRAILING.sub(_without_run, mended)
         mended = _EMPTY.sub("", mended)
         if mended == text:
             return text
@@ -108,7 +113,11 @@ def repair_parentheses(text: str) -> str:
 
 
 def _unescape(match: re.Match[str]) -> str:
-    return html.unescape(match.group())
+    return html.unescape(f"&{match.group(1)}")
+
+
+def _without_run(match: re.Match[str]) -> str:
+    return match.group(1) or match.group()
 
 
 def _link_text(match: re.Match[str]) -> str:

@@ -8,18 +8,19 @@ belongs to a number ("2023. 1. 5."), an initial ("J. K. 롤링"), an abbreviatio
 from __future__ import annotations
 
 import bisect
-import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 _CANDIDATE = re.compile(
-    r"[.!?…。！？]+[\"'”’」』》〉)\]]*(?:\[\d{1,3}\])*(?=\s|$)"
+    r"(?<![.!?…。！？])[.!?…。！？]+[\"'”’」』》〉)\]]*(?:\[\d{1,3}\])*(?=\s|$)"
     r"|(?<=다)\.(?=[가-힣])"  # "했다.그는", the space forgotten
 )
 _PAIRS = {"(": ")", "[": "]", "“": "”", "‘": "’", "「": "」", "『": "』", "《": "》", "〈": "〉"}
 _CLOSERS = {close: opening for opening, close in _PAIRS.items()}
 _BRACKET = re.compile("[" + re.escape("".join(_PAIRS) + "".join(_CLOSERS) + '"') + "]")
 _LONGEST_PROTECTED = 200  # characters; a longer pair is more likely a slip or a whole speech
+_LONGEST_WORD = 200  # characters that are looked at for an abbreviation
 _LINE = re.compile(r"[^\n]+")
 _QUOTING = re.compile(r"\s+(?:이?라[고는며]|이?란|하[고며는]|했|하였|는|고)(?=[\s가-힣])")
 _FINAL_SYLLABLES = frozenset("다요까죠라네야자지오니냐나군걸데어아해봐줘음임함됨")
@@ -82,11 +83,11 @@ def _is_end(line: str, match: re.Match[str], begin: int) -> bool:
         return True
     if mark[0] != "." or mark.startswith(".."):
         return closed or before in _FINAL_SYLLABLES or (mark[0] == "?" and before == "가")
-    return not _is_abbreviation(line[begin : match.start()])
+    return not _is_abbreviation(line[max(begin, match.start() - _LONGEST_WORD) : match.start()])
 
 
 def _is_abbreviation(before: str) -> bool:
-    """Does the full stop behind ``before`` (the sentence so far) belong to its last word?
+    """Does the full stop behind ``before`` (a sentence's end so far) belong to its last word?
 
     ``before`` does not end in white space.
     """
@@ -104,7 +105,8 @@ def _is_abbreviation(before: str) -> bool:
 def _is_inside(end: int, pairs: Sequence[tuple[int, int]]) -> bool:
     """Does one of the pairs, which stand in the order of their closings, hold the offset?"""
     first = bisect.bisect_left(pairs, end, key=lambda pair: pair[1])
-    for start, close in itertools.islice(pairs, first, None):
+    for i in range(first, len(pairs)):
+        start, close = pairs[i]
         if close > end + _LONGEST_PROTECTED:  # this and the rest begin behind it
             return False
         if start < end:
@@ -117,22 +119,18 @@ def _bracketed(line: str) -> list[tuple[int, int]]:
     order of their closings."""
     pairs: list[tuple[int, int]] = []
     open_at: list[tuple[str, int]] = []
+    n_open: Counter[str] = Counter()
     for match in _BRACKET.finditer(line):
         character, at = match.group(), match.start()
-        if character == '"':
-            opening = '"'
-            if '"' not in (kind for kind, _ in open_at):
-                open_at.append((character, at))
-                continue
-        elif character in _PAIRS:
+        opening = _CLOSERS.get(character, character)
+        if character in _PAIRS or (character == '"' and not n_open[character]):
             open_at.append((character, at))
-            continue
-        else:
-            opening = _CLOSERS[character]
-        depth = next((i for i in reversed(range(len(open_at))) if open_at[i][0] == opening), None)
-        if depth is None:
-            continue
-        if at - open_at[depth][1] <= _LONGEST_PROTECTED:
-            pairs.append((open_at[depth][1], at))
-        del open_at[depth:]
+            n_open[character] += 1
+        elif n_open[opening]:
+            kind, start = "", at
+            while kind != opening:  # what was opened within it is closed with it
+                kind, start = open_at.pop()
+                n_open[kind] -= 1
+            if at - start <= _LONGEST_PROTECTED:
+                pairs.append((start, at))
     return pairs

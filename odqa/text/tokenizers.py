@@ -29,7 +29,7 @@ _WORD = re.compile(r"[^\W_]+")
 _SCRIPT_RUN = re.compile(
     r"[가-힣]+|[\u3400-\u4dbf\u4e00-\u9fff]+|[^\W_가-힣\u3400-\u4dbf\u4e00-\u9fff]+"
 )
-_PUNCTUATION = re.compile(r"^[\W_]+|[\W_]+$")
+_PUNCTUATION = re.compile(r"^[\W_]+|(?<![\W_])[\W_]+$")
 
 
 class MecabTokenizer:

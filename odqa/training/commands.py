@@ -235,12 +235,12 @@ def reranker(arguments: argparse.Namespace) -> None:
 
 
 def _wanted(path: Path) -> list[Wanted]:
-    from odqa.corpus.datasets import read_examples
+    from odqa.corpus.datasets import has_ending, read_examples
     from odqa.evaluation.judgements import TOPICS, read_retrieval_set
     from odqa.training.negatives import wanted_of, wanted_of_judged
 
-    if path.name.endswith(TOPICS):
-        judged = read_retrieval_set(path, path.name.removesuffix(TOPICS))
+    if has_ending(path, [TOPICS]):
+        judged = read_retrieval_set(path, path.name[: -len(TOPICS)])
         return wanted_of_judged(judged.at_level("article"))  # passages may be cut otherwise here
     return wanted_of(read_examples(path, "train"))
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from odqa.errors import ConfigError, UsageError
-from odqa.models.devices import DEVICE, DEVICES, PRECISIONS
+from odqa.models.devices import check_device, check_precision
 from odqa.training.logs import check_log_to
 
 MOST_SEED = 2**31  # numpy's seeds have 32 bits, and epochs and processes are added to it
@@ -64,13 +64,12 @@ class LoopConfig:
                 raise ConfigError(f"loop.{name} must be above 0")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"loop.warmup must lie in [0, 1), got {self.warmup}")
-        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"loop.{name}: unknown '{getattr(self, name)}'; known: {', '.join(known)}"
-                )
-        if not DEVICE.fullmatch(self.device):
-            raise ConfigError(f"loop.device: unknown '{self.device}'; known: {DEVICES}")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(
+                f"loop.schedule: unknown '{self.schedule}'; known: {', '.join(SCHEDULES)}"
+            )
+        check_precision(self.precision, "loop.precision")
+        check_device(self.device, "loop.device")
         if self.overwrite and self.resume:
             raise UsageError("a run that is overwritten cannot be resumed; give one of the two")
         check_log_to(self.log_to)
