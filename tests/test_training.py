@@ -105,7 +105,7 @@ def test_devices_and_precisions() -> None:
     assert pick_device("auto") in ("cpu", "cuda")
     assert pick_precision("auto", "cpu") in ("fp32", "bf16")
     assert pick_precision("bf16", "cpu") == "bf16"
-    with pytest.raises(OdqaError, match="precision 'int3'"):
+    with pytest.raises(OdqaError, match="precision: unknown 'int3'"):
         pick_precision("int3", "cpu")
     for name in ("gpu", "cuda:", "CPU", ""):
         with pytest.raises(ConfigError, match=rf"device: unknown '{name}'; known: auto, cpu"):
