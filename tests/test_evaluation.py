@@ -598,9 +598,10 @@ def test_comparison_by_hand(tmp_path: Path) -> None:
     1/256, none or one 13/256, so that 2.5 % end at one; all four have 81/256, so 97.5 % end there.
     """
     found = []
-    for right in ((0, 0, 0, 1), (1, 1, 1, 0)):
+    others = {"xor_exact_match": 1.0, "xor_f1": 1.0}
+    for right in ((0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 0.0)):
         records = [
-            {"id": str(i), "scores": {"exact_match": float(r), "f1": 0.25}, "stage": None}
+            {"id": str(i), "scores": {"exact_match": r, "f1": 0.25} | others, "stage": None}
             for i, r in enumerate(right)
         ]
         examples = [Example(str(i), "right", ("세종",), PASSAGES["a#0"]) for i in range(4)]
@@ -617,7 +618,7 @@ def test_comparison_by_hand(tmp_path: Path) -> None:
         "high": 100.0,
         "p_value": pytest.approx(p, abs=0.03),
     }
-    assert compared["f1"]["p_value"] == 1.0
+    assert compared["f1"]["p_value"] == compared["xor_f1"]["p_value"] == 1.0
     row = dict(summary_rows(found[1], compared))["exact_match against earlier"]
     assert row.startswith("+50.00  [-50.00, +100.00]  p = 0.5")
 

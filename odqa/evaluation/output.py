@@ -80,7 +80,7 @@ def summary_rows(
         rows.append(
             (name, "{}  [{}, {}]".format(*(show(name, v) for v in (figures[name], low, high))))
         )
-    for name in ("xor_exact_match", "xor_f1", "mrr@10", "recall@10", "recall@100", "hit@100"):
+    for name in ("mrr@10", "recall@10", "recall@100", "hit@100"):
         if name in figures:
             rows.append((name, show(name, figures[name])))
     for name, value in figures.get("answer_recall", {}).items():

@@ -287,7 +287,12 @@ def _candidates(record: Mapping[str, Any]) -> str:
 
 
 def _label(name: str) -> str:
-    known = {"exact_match": "EM (KorQuAD)", "f1": "F1 (KorQuAD)"}
+    known = {
+        "exact_match": "EM (KorQuAD)",
+        "f1": "F1 (KorQuAD)",
+        "xor_exact_match": "EM (XOR-TyDi, MKQA)",
+        "xor_f1": "F1 (XOR-TyDi, MKQA)",
+    }
     return known.get(name, name.replace("_", " ").replace("ndcg", "nDCG").replace("mrr", "MRR"))
 
 

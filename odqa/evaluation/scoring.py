@@ -32,9 +32,14 @@ ANSWER_METRICS: dict[str, metrics.AnswerMetric] = {
 DISTANCES = ("syllable_distance", "jamo_distance")
 """Counts, lower is better; all other answer metrics are shares."""
 
-HEADLINES = {"open": ("exact_match", "f1"), "reading": ("exact_match", "f1"),
-             "retrieval": ("ndcg@10", "hit@10")}  # fmt: skip
-"""The two figures of a task that get an interval and are compared."""
+_ANSWER_HEADLINES = ("exact_match", "f1", "xor_exact_match", "xor_f1")
+HEADLINES = {
+    "open": _ANSWER_HEADLINES,
+    "reading": _ANSWER_HEADLINES,
+    "retrieval": ("ndcg@10", "hit@10"),
+}
+"""The figures of a task that get an interval and are compared: KorQuAD's and XOR-TyDi's (MKQA's)
+own metrics, or the ranking's."""
 
 RANKING_METRICS = {
     "ndcg": metrics.ndcg_at,
@@ -101,7 +106,7 @@ def format_value(name: str, value: float, *, sign: str = "") -> str:
 
 
 def intervals(records: Sequence[Record], task: str, *, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals of the task's two headline figures."""
+    """95 % bootstrap intervals of the task's headline figures."""
     found: dict[str, list[float]] = {}
     for name in HEADLINES[task]:
         values = [record["scores"][name] for record in records if name in record["scores"]]
