@@ -113,6 +113,9 @@ def worker_pool(
         yield pool
     except BaseException as error:
         our_end.close()
+        # Before Python 3.11.5 the pool waits for ever to hand a job over that nobody takes any more
+        # (https://github.com/python/cpython/issues/94777): nobody can, so that writing it fails.
+        pool._call_queue._reader.close()  # type: ignore[attr-defined]
         if isinstance(error, BrokenProcessPool):
             raise OdqaError(
                 f"a process that was {work} was ended from outside, probably for want of memory; "
