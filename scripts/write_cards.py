@@ -22,7 +22,7 @@ from odqa.models.weights import WEIGHTS
 
 CARDS = Path(__file__).parents[1] / "docs" / "cards"
 _NOTE = "<!-- written by scripts/write_cards.py from {}.json -->"
-FIGURES = ("exact_match", "f1", "ndcg@10", "recall@100", "hit@100")
+FIGURES = ("exact_match", "f1", "xor_exact_match", "xor_f1", "ndcg@10", "recall@100", "hit@100")
 _KEPT = ("steps", "minutes", "loss", "precision", "device", "hardware", "versions", "data",
          "n_questions", "n_windows", "n_passages", "n_terms")  # fmt: skip
 _SETTINGS = ("layers", "frozen_layers", "token_dropout", "mined_negatives", "group_negatives",
